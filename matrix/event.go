@@ -1,0 +1,182 @@
+package matrix
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+
+	"github.com/matrix-org/gomatrixserverlib"
+)
+
+// MaxEventSize is the largest event, in bytes of canonical JSON with signatures
+// (client-server API, section "Size limits").
+const MaxEventSize = 65536
+
+// maxIDSize bounds sender, room_id, event_id, type and state_key, in bytes.
+const maxIDSize = 255
+
+// Event is an event as servers exchange it (a PDU). It is immutable once made.
+type Event struct {
+	Version        RoomVersion
+	ID             string
+	RoomID         string
+	Type           string
+	StateKey       *string // nil for an event that is no state
+	Sender         string
+	Depth          int64
+	OriginServerTS int64 // ms
+	PrevEvents     []string
+	AuthEvents     []string
+	Redacts        string // wherever the room version writes it; "" for other events
+	Content        json.RawMessage
+	JSON           []byte // canonical, with hashes and signatures, without unsigned
+}
+
+// IsState tells whether the event is state of this type and key.
+func (e *Event) IsState(eventType, stateKey string) bool {
+	return e.StateKey != nil && *e.StateKey == stateKey && e.Type == eventType
+}
+
+// Membership is content.membership, "" when the event has none.
+func (e *Event) Membership() string { return topString(e.Content, "membership") }
+
+// ContentString is a string member of the content, "" when it is none.
+func (e *Event) ContentString(key string) string { return topString(e.Content, key) }
+
+// Reference is the event as a later event's prev_events or auth_events name it.
+func (e *Event) Reference() Reference {
+	r := Reference{ID: e.ID}
+	if versions[e.Version].eventIDInEvent {
+		r.Hash = referenceHash(e.Version.Redact(e.JSON))
+	}
+	return r
+}
+
+// Reference names an event. Hash is its reference hash, needed in room versions
+// 1 and 2 only.
+type Reference struct {
+	ID   string
+	Hash [sha256.Size]byte
+}
+
+// ParseTrusted reads an event that this server has checked and stored before:
+// canonical JSON in, no check of hashes or signatures. id is the event's id.
+func ParseTrusted(v RoomVersion, id string, stored []byte) (*Event, error) {
+	e := &Event{Version: v, ID: id, JSON: stored}
+	var failed error
+	eachMember(stored, func(key string, value []byte) {
+		if err := e.set(key, value); err != nil && failed == nil {
+			failed = fmt.Errorf("event %s: %s: %w", id, key, err)
+		}
+	})
+	if failed != nil {
+		return nil, failed
+	}
+	if e.Type == "" || e.Sender == "" {
+		return nil, fmt.Errorf("event %s: no type or no sender", id)
+	}
+	if e.RoomID == "" && versions[v].createWithoutRoom && e.Type == "m.room.create" {
+		e.RoomID = "!" + id[1:]
+	}
+	switch {
+	case e.Type != "m.room.redaction":
+		e.Redacts = ""
+	case versions[v].redactsInContent:
+		e.Redacts = topString(e.Content, "redacts")
+	}
+	return e, nil
+}
+
+func (e *Event) set(key string, value []byte) (err error) {
+	switch key {
+	case "type":
+		e.Type, err = jsonString(value)
+	case "sender":
+		e.Sender, err = jsonString(value)
+	case "room_id":
+		e.RoomID, err = jsonString(value)
+	case "state_key":
+		var stateKey string
+		stateKey, err = jsonString(value)
+		e.StateKey = &stateKey
+	case "redacts":
+		e.Redacts, err = jsonString(value)
+	case "depth":
+		err = json.Unmarshal(value, &e.Depth)
+	case "origin_server_ts":
+		err = json.Unmarshal(value, &e.OriginServerTS)
+	case "prev_events":
+		e.PrevEvents, err = references(e.Version, value)
+	case "auth_events":
+		e.AuthEvents, err = references(e.Version, value)
+	case "content":
+		e.Content = value
+	}
+	return err
+}
+
+func jsonString(value []byte) (string, error) {
+	if len(value) < 2 || value[0] != '"' {
+		return "", fmt.Errorf("not a string")
+	}
+	return string(unescape(value[1 : len(value)-1])), nil
+}
+
+// references reads the ids of prev_events or auth_events.
+func references(v RoomVersion, value []byte) ([]string, error) {
+	ids := []string{}
+	if !versions[v].eventIDInEvent {
+		return ids, json.Unmarshal(value, &ids)
+	}
+	var pairs [][2]json.RawMessage
+	if err := json.Unmarshal(value, &pairs); err != nil {
+		return nil, err
+	}
+	for _, pair := range pairs {
+		id, err := jsonString(pair[0])
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// PDU is the event for gomatrixserverlib, whose authorisation rules need it.
+func (e *Event) PDU() (gomatrixserverlib.PDU, error) {
+	impl, err := gomatrixserverlib.GetRoomVersion(e.Version.library())
+	if err != nil {
+		return nil, err
+	}
+	return impl.NewEventFromTrustedJSONWithEventID(e.ID, e.JSON, false)
+}
+
+func referenceHash(redacted []byte) [sha256.Size]byte {
+	return sha256.Sum256(without(redacted, "signatures", "unsigned", "age_ts"))
+}
+
+// eventID is the id that room versions from 3 on derive from the event.
+func (v version) eventID(hash [sha256.Size]byte) string {
+	if v.urlSafeEventID {
+		return "$" + base64.RawURLEncoding.EncodeToString(hash[:])
+	}
+	return "$" + base64.RawStdEncoding.EncodeToString(hash[:])
+}
+
+// without is a canonical object less some members.
+func without(object []byte, names ...string) []byte {
+	out := append(make([]byte, 0, len(object)), '{')
+	eachMember(object, func(key string, value []byte) {
+		for _, name := range names {
+			if key == name {
+				return
+			}
+		}
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		out = append(append(AppendString(out, key), ':'), value...)
+	})
+	return append(out, '}')
+}

@@ -107,6 +107,7 @@ var (
 	WeakPassword            = newError(http.StatusBadRequest, "M_WEAK_PASSWORD", "This password is too weak")
 	GuestAccessForbidden    = newError(http.StatusForbidden, "M_GUEST_ACCESS_FORBIDDEN", "Guests are not allowed to do this")
 	RoomInUse               = newError(http.StatusBadRequest, "M_ROOM_IN_USE", "This room alias is taken")
+	AliasExists             = newError(http.StatusConflict, "M_UNKNOWN", "This room alias is taken")
 	BadAlias                = newError(http.StatusBadRequest, "M_BAD_ALIAS", "This alias does not point to the room")
 	BadState                = newError(http.StatusForbidden, "M_BAD_STATE", "The room's state does not allow this")
 	InvalidRoomState        = newError(http.StatusBadRequest, "M_INVALID_ROOM_STATE", "The initial state of the room is not valid")
@@ -122,6 +123,7 @@ var (
 	CannotLeaveServerNotice = newError(http.StatusForbidden, "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM", "The room of server notices cannot be left")
 	UnsupportedMediaType    = newError(http.StatusUnsupportedMediaType, "M_UNKNOWN", "Send the body as application/json")
 	DuplicateAnnotation     = newError(http.StatusBadRequest, "M_DUPLICATE_ANNOTATION", "This annotation has been made already")
+	StillInRoom             = newError(http.StatusBadRequest, "M_UNKNOWN", "Leave the room before you forget it")
 	ServiceUnavailable      = newError(http.StatusServiceUnavailable, "M_UNKNOWN", "The server cannot do this now; try again")
 )
 

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"strconv"
 
 	"github.com/matrix-org/gomatrixserverlib"
 )
@@ -103,9 +104,9 @@ func (e *Event) set(key string, value []byte) (err error) {
 	case "redacts":
 		e.Redacts, err = jsonString(value)
 	case "depth":
-		err = json.Unmarshal(value, &e.Depth)
+		e.Depth, err = strconv.ParseInt(string(value), 10, 64)
 	case "origin_server_ts":
-		err = json.Unmarshal(value, &e.OriginServerTS)
+		e.OriginServerTS, err = strconv.ParseInt(string(value), 10, 64)
 	case "prev_events":
 		e.PrevEvents, err = references(e.Version, value)
 	case "auth_events":
@@ -123,22 +124,26 @@ func jsonString(value []byte) (string, error) {
 	return string(unescape(value[1 : len(value)-1])), nil
 }
 
-// references reads the ids of prev_events or auth_events.
-func references(v RoomVersion, value []byte) ([]string, error) {
+// references reads the ids of prev_events or auth_events: a list of ids, or in
+// versions 1 and 2 a list of pairs of an id and its hashes.
+func references(v RoomVersion, list []byte) ([]string, error) {
 	ids := []string{}
-	if !versions[v].eventIDInEvent {
-		return ids, json.Unmarshal(value, &ids)
+	if len(list) < 2 || list[0] != '[' {
+		return nil, fmt.Errorf("not a list")
 	}
-	var pairs [][2]json.RawMessage
-	if err := json.Unmarshal(value, &pairs); err != nil {
-		return nil, err
-	}
-	for _, pair := range pairs {
-		id, err := jsonString(pair[0])
+	pairs := versions[v].eventIDInEvent
+	for i := 1; i < len(list)-1; {
+		end := skipValue(list, i)
+		item := list[i:end]
+		if pairs && len(item) > 1 && item[0] == '[' {
+			item = item[1:skipValue(item, 1)]
+		}
+		id, err := jsonString(item)
 		if err != nil {
 			return nil, err
 		}
 		ids = append(ids, id)
+		i = end + 1
 	}
 	return ids, nil
 }

@@ -269,3 +269,19 @@ func BenchmarkBuild(b *testing.B) {
 		}
 	}
 }
+
+func BenchmarkParseTrusted(b *testing.B) {
+	signer := testSigner(b)
+	refs := []Reference{{ID: "$" + strings.Repeat("p", 43)}, {ID: "$" + strings.Repeat("q", 43)}, {ID: "$" + strings.Repeat("r", 43)}}
+	e, err := signer.Build(&Proto{Version: "11", RoomID: "!r:x", Type: "m.room.message", Sender: "@a:hs.example",
+		Content: []byte(`{"msgtype":"m.text","body":"` + strings.Repeat("x", 200) + `"}`), PrevEvents: refs, AuthEvents: refs})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ParseTrusted(e.Version, e.ID, e.JSON); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -417,7 +417,8 @@ func unescape(written []byte) []byte {
 }
 
 // eachMember calls fn with every member of a canonical JSON object, in order:
-// the key unescaped, the value as written. It does nothing for other values.
+// the key unescaped, the value as written. It does nothing for other values, and
+// stops early, without a word, at a fault: it is for text that was checked before.
 func eachMember(object []byte, fn func(key string, value []byte)) {
 	if len(object) < 2 || object[0] != '{' {
 		return
@@ -426,6 +427,9 @@ func eachMember(object []byte, fn func(key string, value []byte)) {
 	for i < len(object) && object[i] == '"' {
 		keyEnd := skipString(object, i)
 		end := skipValue(object, keyEnd+1)
+		if keyEnd < i+2 || end <= keyEnd+1 {
+			return // cut short: no canonical JSON
+		}
 		fn(string(unescape(object[i+1:keyEnd-1])), object[keyEnd+1:end])
 		i = end + 1
 	}

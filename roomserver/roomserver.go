@@ -1,0 +1,76 @@
+// Package roomserver keeps rooms: it makes and authorises events, orders them,
+// keeps the history of each room's state and decides who may read what.
+// It knows nothing of HTTP.
+package roomserver
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"beep/matrix"
+	"beep/storage"
+)
+
+// Options are what [New] needs.
+type Options struct {
+	DB             *storage.DB
+	Signer         *matrix.Signer
+	DefaultVersion matrix.RoomVersion // of new rooms
+	Logger         *slog.Logger
+	// UserExists tells whether a user id of this server is an account that can be
+	// invited.
+	UserExists func(ctx context.Context, userID string) (bool, error)
+}
+
+// Rooms is the room server. Its methods may be called from several goroutines.
+type Rooms struct {
+	db             *storage.DB
+	signer         *matrix.Signer
+	defaultVersion matrix.RoomVersion
+	log            *slog.Logger
+	userExists     func(ctx context.Context, userID string) (bool, error)
+	hot            *hotRooms
+	states         *states
+	lastCreate     lastCreate
+}
+
+// New makes a room server on the database.
+func New(o Options) *Rooms {
+	return &Rooms{
+		db: o.DB, signer: o.Signer, defaultVersion: o.DefaultVersion, log: o.Logger, userExists: o.UserExists,
+		hot: newHotRooms(o.DB), states: newStates(),
+	}
+}
+
+// DefaultVersion is the version of new rooms.
+func (r *Rooms) DefaultVersion() matrix.RoomVersion { return r.defaultVersion }
+
+// ServerName is the name of this server.
+func (r *Rooms) ServerName() string { return r.signer.ServerName }
+
+// local tells whether an id belongs to this server.
+func (r *Rooms) local(id string) bool { return matrix.ServerOf(id) == r.signer.ServerName }
+
+func nowMS() int64 { return time.Now().UnixMilli() }
+
+// errNotInRoom answers alike for rooms that are unknown and rooms that the user
+// may not see, so that nobody learns which rooms exist.
+var errNotInRoom = matrix.Forbidden.With("You are not in this room, or it does not exist")
+
+// Joined is the number of a room that the user is joined to; [matrix.Forbidden]
+// for every other room, known or not.
+func (r *Rooms) Joined(ctx context.Context, roomID, userID string) (int64, error) {
+	room, err := r.db.RoomByID(ctx, roomID)
+	if errors.Is(err, storage.ErrNotFound) {
+		return 0, errNotInRoom
+	} else if err != nil {
+		return 0, err
+	}
+	m, err := r.db.MembershipIn(ctx, room.Number, userID)
+	if errors.Is(err, storage.ErrNotFound) || err == nil && m.Membership != "join" {
+		return 0, errNotInRoom
+	}
+	return room.Number, err
+}

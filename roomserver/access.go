@@ -233,7 +233,11 @@ func (r *Rooms) Event(ctx context.Context, roomID, userID, eventID string) (*Cli
 	if memberships[0] == "" {
 		return nil, "", matrix.NotFound.With("There is no such event, or you may not see it")
 	}
-	rendered, err := r.Render(ctx, []storage.Event{e})
+	shown := []storage.Event{e}
+	if err := r.Erase(ctx, shown, memberships); err != nil {
+		return nil, "", err
+	}
+	rendered, err := r.Render(ctx, shown)
 	if err != nil {
 		return nil, "", err
 	}

@@ -79,14 +79,11 @@ func (r *Rooms) checkInvitee(ctx context.Context, userID string) error {
 	if !r.local(userID) {
 		return matrix.Forbidden.With("This server does not federate: only its own users can be invited")
 	}
-	exists, err := r.userExists(ctx, userID)
-	if err != nil {
-		return err
-	}
-	if !exists {
+	user, err := r.db.User(ctx, userID)
+	if errors.Is(err, storage.ErrNotFound) || err == nil && user.Deactivated {
 		return matrix.NotFound.With("There is no such user on this server")
 	}
-	return nil
+	return err
 }
 
 func (b *batch) invite(ctx context.Context, c MemberChange) error {

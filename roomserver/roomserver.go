@@ -19,9 +19,6 @@ type Options struct {
 	Signer         *matrix.Signer
 	DefaultVersion matrix.RoomVersion // of new rooms
 	Logger         *slog.Logger
-	// UserExists tells whether a user id of this server is an account that can be
-	// invited.
-	UserExists func(ctx context.Context, userID string) (bool, error)
 }
 
 // Rooms is the room server. Its methods may be called from several goroutines.
@@ -30,7 +27,6 @@ type Rooms struct {
 	signer         *matrix.Signer
 	defaultVersion matrix.RoomVersion
 	log            *slog.Logger
-	userExists     func(ctx context.Context, userID string) (bool, error)
 	hot            *hotRooms
 	states         *states
 	lastCreate     lastCreate
@@ -39,7 +35,7 @@ type Rooms struct {
 // New makes a room server on the database.
 func New(o Options) *Rooms {
 	return &Rooms{
-		db: o.DB, signer: o.Signer, defaultVersion: o.DefaultVersion, log: o.Logger, userExists: o.UserExists,
+		db: o.DB, signer: o.Signer, defaultVersion: o.DefaultVersion, log: o.Logger,
 		hot: newHotRooms(o.DB), states: newStates(),
 	}
 }

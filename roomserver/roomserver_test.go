@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	mathrand "math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 
@@ -34,10 +33,19 @@ func newRooms(t testing.TB, db *storage.DB) *roomserver.Rooms {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := db.Write(t.Context(), func(tx *storage.Tx) error {
+		for _, id := range []string{alice, bob, carol} {
+			if err := tx.InsertUser(t.Context(), &storage.Credentials{User: storage.User{ID: id}}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil && !errors.Is(err, storage.ErrExists) {
+		t.Fatal(err)
+	}
 	return roomserver.New(roomserver.Options{
 		DB: db, DefaultVersion: "12", Logger: slog.New(slog.DiscardHandler),
-		Signer:     &matrix.Signer{ServerName: "hs.example", KeyID: "ed25519:k", Key: key},
-		UserExists: func(_ context.Context, userID string) (bool, error) { return !strings.HasPrefix(userID, "@nobody"), nil },
+		Signer: &matrix.Signer{ServerName: "hs.example", KeyID: "ed25519:k", Key: key},
 	})
 }
 
@@ -267,7 +275,9 @@ func TestHistoryVisibility(t *testing.T) {
 				setState(t, rooms, id, alice, "m.room.history_visibility", `{"history_visibility":"`+visibility+`"}`)
 				say(t, rooms, id, alice, "before")
 				steps := []func() error{
-					func() error { return rooms.Invite(t.Context(), id, roomserver.MemberChange{Sender: alice, Target: bob}) },
+					func() error {
+						return rooms.Invite(t.Context(), id, roomserver.MemberChange{Sender: alice, Target: bob})
+					},
 					func() error { return rooms.Join(t.Context(), id, roomserver.MemberChange{Sender: bob}) },
 					func() error { return rooms.Leave(t.Context(), id, roomserver.MemberChange{Sender: bob}) },
 					func() error { return rooms.Join(t.Context(), id, roomserver.MemberChange{Sender: carol}) },
@@ -457,6 +467,89 @@ func TestJoinedAnswersAlikeForUnknownRooms(t *testing.T) {
 		_, unknown := rooms.Access(t.Context(), "!unknown:hs.example", bob)
 		if private == nil || unknown == nil || private.Error() != unknown.Error() {
 			t.Errorf("private room: %v; unknown room: %v", private, unknown)
+		}
+	})
+}
+
+// TestErase: who was there keeps what an erased user wrote, who comes later does not get it.
+func TestErase(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		rooms := newRooms(t, db)
+		id := create(t, rooms, roomserver.RoomDraft{Preset: "public_chat"})
+		if err := rooms.Join(t.Context(), id, roomserver.MemberChange{Sender: bob}); err != nil {
+			t.Fatal(err)
+		}
+		written := say(t, rooms, id, bob, "personal")
+		if err := db.Write(t.Context(), func(tx *storage.Tx) error { return tx.DeactivateUser(t.Context(), bob, true) }); err != nil {
+			t.Fatal(err)
+		}
+		if err := rooms.LeaveAll(t.Context(), bob); err != nil {
+			t.Fatal(err)
+		}
+		if err := rooms.Join(t.Context(), id, roomserver.MemberChange{Sender: carol}); err != nil {
+			t.Fatal(err)
+		}
+		for reader, want := range map[string]string{alice: "personal", carol: ""} {
+			if diff := cmp.Diff([]string{want}, bodies(t, rooms, id, reader)); diff != "" {
+				t.Errorf("%s pages: %s", reader, diff)
+			}
+			e, _, err := rooms.Event(t.Context(), id, reader, written)
+			if err != nil || e.ContentString("body") != want {
+				t.Errorf("%s reads %s, %v", reader, e.Content, err)
+			}
+		}
+	})
+}
+
+// TestMembershipTransitions tries every act on a user of every membership in a
+// public room.
+func TestMembershipTransitions(t *testing.T) {
+	type acts = map[string]func(*roomserver.Rooms, *testing.T, string) error
+	by := func(sender string, act func(*roomserver.Rooms) func(ctx context.Context, roomID string, c roomserver.MemberChange) error) func(*roomserver.Rooms, *testing.T, string) error {
+		return func(r *roomserver.Rooms, t *testing.T, id string) error {
+			return act(r)(t.Context(), id, roomserver.MemberChange{Sender: sender, Target: bob})
+		}
+	}
+	type method = func(context.Context, string, roomserver.MemberChange) error
+	all := acts{
+		"join":   by(bob, func(r *roomserver.Rooms) method { return r.Join }),
+		"leave":  by(bob, func(r *roomserver.Rooms) method { return r.Leave }),
+		"invite": by(alice, func(r *roomserver.Rooms) method { return r.Invite }),
+		"kick":   by(alice, func(r *roomserver.Rooms) method { return r.Kick }),
+		"ban":    by(alice, func(r *roomserver.Rooms) method { return r.Ban }),
+		"unban":  by(alice, func(r *roomserver.Rooms) method { return r.Unban }),
+	}
+	// What each membership becomes by each act; "-" for a refusal.
+	want := map[string]map[string]string{
+		"none":   {"join": "join", "leave": "-", "invite": "invite", "kick": "-", "ban": "ban", "unban": "-"},
+		"invite": {"join": "join", "leave": "leave", "invite": "invite", "kick": "leave", "ban": "ban", "unban": "-"},
+		"join":   {"join": "join", "leave": "leave", "invite": "-", "kick": "leave", "ban": "ban", "unban": "-"},
+		"leave":  {"join": "join", "leave": "leave", "invite": "invite", "kick": "-", "ban": "ban", "unban": "-"},
+		"ban":    {"join": "-", "leave": "-", "invite": "-", "kick": "-", "ban": "ban", "unban": "leave"},
+	}
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		rooms := newRooms(t, db)
+		for from, results := range want {
+			for act, to := range results {
+				id := create(t, rooms, roomserver.RoomDraft{Preset: "public_chat"})
+				steps := map[string][]string{"none": nil, "invite": {"invite"}, "join": {"join"}, "leave": {"join", "leave"}, "ban": {"ban"}}
+				for _, step := range steps[from] {
+					if err := all[step](rooms, t, id); err != nil {
+						t.Fatalf("%s: %s: %v", from, step, err)
+					}
+				}
+				err := all[act](rooms, t, id)
+				room := must[storage.Room](t)(db.RoomByID(t.Context(), id))
+				m, _ := db.MembershipIn(t.Context(), room.Number, bob)
+				switch {
+				case to == "-" && err == nil:
+					t.Errorf("%s, then %s: allowed, became %s", from, act, m.Membership)
+				case to == "-" && m.Membership != from && from != "none":
+					t.Errorf("%s, then a refused %s: %s", from, act, m.Membership)
+				case to != "-" && (err != nil || m.Membership != to):
+					t.Errorf("%s, then %s: %s, %v; want %s", from, act, m.Membership, err, to)
+				}
+			}
 		}
 	})
 }

@@ -125,6 +125,9 @@ func (r *Rooms) show(ctx context.Context, a Access, q PageQuery, events []storag
 	if err != nil {
 		return false, err
 	}
+	if err := r.Erase(ctx, events, memberships); err != nil {
+		return false, err
+	}
 	var kept []storage.Event
 	var at []string
 	for i := range events {

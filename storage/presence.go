@@ -46,14 +46,16 @@ func (q *Reader) PresentUsers(ctx context.Context, after string, limit int) ([]P
 		scanPresence, after, limit)
 }
 
-// PutPresence sets a user's presence and publishes it. Its Pos is not looked at.
-// One goroutine at a time may do so for a user.
-func (tx *Tx) PutPresence(ctx context.Context, p Presence) error {
+// PutPresence sets a user's presence and publishes it; with keepMessage the status
+// message stays what it is. The Pos of p is not looked at. One goroutine at a time
+// may do so for a user.
+func (tx *Tx) PutPresence(ctx context.Context, p Presence, keepMessage bool) (err error) {
 	p.Pos = tx.Reserve()
-	err := tx.exec(ctx, `INSERT INTO presence (user_id, presence, status_msg, last_active_ts, pos) VALUES ($1, $2, $3, $4, $5)
-		ON CONFLICT (user_id) DO UPDATE SET presence = excluded.presence, status_msg = excluded.status_msg,
-			last_active_ts = excluded.last_active_ts, pos = excluded.pos`,
-		p.UserID, p.State, p.StatusMsg, p.LastActive, p.Pos)
+	p.StatusMsg, err = selectOne(ctx, &tx.Reader, `INSERT INTO presence (user_id, presence, status_msg, last_active_ts, pos)
+		VALUES ($1, $2, $3, $4, $5) ON CONFLICT (user_id) DO UPDATE SET presence = excluded.presence,
+			status_msg = CASE WHEN $6 THEN presence.status_msg ELSE excluded.status_msg END,
+			last_active_ts = excluded.last_active_ts, pos = excluded.pos
+		RETURNING status_msg`, scanValue[string], p.UserID, p.State, p.StatusMsg, p.LastActive, p.Pos, keepMessage)
 	if err != nil {
 		return err
 	}

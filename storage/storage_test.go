@@ -499,7 +499,7 @@ func TestRestartNeverGoesBack(t *testing.T) {
 			if floor := db.Log.Floor(); floor != db.Clock.Current() {
 				t.Errorf("the log of a new start claims to know what is after %d, and the clock is at %d", floor, db.Clock.Current())
 			}
-			for range stream.Block/2 {
+			for range stream.Block / 2 {
 				last = db.Clock.Reserve()
 				db.Clock.Done(last)
 			}

@@ -251,15 +251,16 @@ func TestPresence(t *testing.T) {
 		ctx, start := t.Context(), db.Clock.Current()
 		put := func(p storage.Presence) {
 			t.Helper()
-			write(t, db, func(tx *storage.Tx) error { return tx.PutPresence(ctx, p) })
+			write(t, db, func(tx *storage.Tx) error { return tx.PutPresence(ctx, p, p.StatusMsg == "keep") })
 		}
 		put(storage.Presence{UserID: "@a:x", State: "online", LastActive: 5})
-		put(storage.Presence{UserID: "@b:x", State: "unavailable", StatusMsg: "lunch"})
+		put(storage.Presence{UserID: "@b:x", State: "online", StatusMsg: "lunch"})
+		put(storage.Presence{UserID: "@b:x", State: "unavailable", StatusMsg: "keep"})
 		put(storage.Presence{UserID: "@c:x", State: "online"})
 		put(storage.Presence{UserID: "@c:x", State: "offline", LastActive: 9})
-		b := storage.Presence{UserID: "@b:x", State: "unavailable", StatusMsg: "lunch", Pos: start + 2}
-		c := storage.Presence{UserID: "@c:x", State: "offline", LastActive: 9, Pos: start + 4}
-		got, err := db.PresenceSince(ctx, []string{"@a:x", "@b:x", "@c:x", "@d:x"}, start+1, start+4)
+		b := storage.Presence{UserID: "@b:x", State: "unavailable", StatusMsg: "lunch", Pos: start + 3}
+		c := storage.Presence{UserID: "@c:x", State: "offline", LastActive: 9, Pos: start + 5}
+		got, err := db.PresenceSince(ctx, []string{"@a:x", "@b:x", "@c:x", "@d:x"}, start+1, start+5)
 		if diff := cmp.Diff([]storage.Presence{b, c}, got); diff != "" || err != nil {
 			t.Error(diff, err)
 		}
@@ -275,7 +276,7 @@ func TestPresence(t *testing.T) {
 		if got, err := db.PresentUsers(ctx, "@a:x", 1); err != nil || len(got) != 1 || got[0] != b {
 			t.Errorf("present after a: %v, %v", got, err)
 		}
-		if values := published(t, db, start); len(values) != 4 || values[3] != c {
+		if values := published(t, db, start); len(values) != 5 || values[2] != b || values[4] != c {
 			t.Errorf("published: %v", values)
 		}
 	})

@@ -219,25 +219,27 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	})
 }
 
-// A waiter that looks before it registers would sleep through a Done between the
-// two, and this test would not end.
+// A waiter that looks before it registers sleeps through a Done between the two.
+// Nothing else would wake it: this test would not end.
 func TestWaitMissesNoDone(t *testing.T) {
-	const rounds = 20000
+	const rounds = 100_000
 	clock := newClock(0)
+	var waiting atomic.Int64
 	go func() {
-		for range rounds {
-			clock.Done(clock.Reserve())
+		for round := int64(1); round <= rounds; round++ {
+			pos := clock.Reserve()
+			for waiting.Load() != round {
+				runtime.Gosched()
+			}
+			clock.Done(pos)
 		}
 	}()
-	var group sync.WaitGroup
-	for range 4 {
-		group.Go(func() {
-			for cursor := stream.Pos(0); cursor < rounds; {
-				cursor, _ = clock.Wait(t.Context(), cursor)
-			}
-		})
+	for round := range stream.Pos(rounds) {
+		waiting.Store(int64(round) + 1)
+		if _, err := clock.Wait(t.Context(), round); err != nil {
+			t.Fatal(err)
+		}
 	}
-	group.Wait()
 }
 
 func BenchmarkReserveDone(b *testing.B) {

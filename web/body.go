@@ -103,7 +103,7 @@ func isForm(types []string) bool {
 // leaveBody makes the answer come at once, and the connection end with it: net/http
 // would read on for a quarter of a megabyte first.
 func (x *exchange) leaveBody() {
-	if false {
+	if x.r.ContentLength != 0 && x.r.ProtoMajor == 1 {
 		x.w.Header().Set("Connection", "close")
 	}
 }

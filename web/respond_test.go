@@ -312,3 +312,23 @@ func TestOutsideOfRequests(t *testing.T) {
 		t.Error("a context without a request tells something")
 	}
 }
+
+// TestSlowRequest: what took long is worth a line, unless to wait was the request.
+func TestSlowRequest(t *testing.T) {
+	for _, tc := range []struct {
+		took     time.Duration
+		longPoll bool
+		want     bool
+	}{
+		{slowRequest, false, false}, {slowRequest + 1, false, true}, {slowRequest + 1, true, false},
+	} {
+		log := &syncBuffer{}
+		rt := NewRouter(Options{Logger: slog.New(slog.NewTextHandler(log, nil))})
+		l := &leaf{route: &route{options: routeOptions{longPoll: tc.longPoll}}}
+		x := &exchange{Context: t.Context(), router: rt, leaf: l}
+		x.logDone(tc.took)
+		if got := log.String() != ""; got != tc.want {
+			t.Errorf("%+v: logged %q", tc, log)
+		}
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -42,6 +43,10 @@ var table = []Route{
 	{"GET", "/_matrix/client/v1/rooms/{roomID}/relations/{eventID}/{relType}/{eventType}"},
 	{"POST", "/_matrix/media/v3/upload"},
 	{"POST", "/_matrix/media/v1/create"},
+	{"GET", "/_matrix/media/v1/both"},
+	{"GET", "/_matrix/media/v3/both"},
+	{"GET", "/_matrix/media/v3/both/{$}"},
+	{"GET", "/_matrix/media/v1/both/{$}"},
 	{"GET", "/_matrix/media/v3/download/{server}/{mediaID}/{name}"},
 	{"PUT", "/_matrix/federation/v1/send/{txnID}"},
 	{"GET", "/_synapse/admin/v1/register"},
@@ -109,6 +114,9 @@ func raw(t *testing.T, s *httptest.Server, text string) *http.Response {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := io.WriteString(conn, text); err != nil {
 		t.Fatal(err)
 	}
@@ -147,6 +155,10 @@ func TestDispatch(t *testing.T) {
 		{"POST", "/_matrix/media/r0/upload", "POST /_matrix/media/v3/upload"},
 		{"POST", "/_matrix/media/v1/upload", "POST /_matrix/media/v3/upload"},
 		{"POST", "/_matrix/media/v1/create", "POST /_matrix/media/v1/create"},
+		{"GET", "/_matrix/media/v1/both", "GET /_matrix/media/v1/both"},
+		{"GET", "/_matrix/media/v3/both", "GET /_matrix/media/v3/both"},
+		{"GET", "/_matrix/media/v1/both/", "GET /_matrix/media/v1/both/{$}"},
+		{"GET", "/_matrix/media/r0/both/", "GET /_matrix/media/v3/both/{$}"},
 		{"GET", v3 + "/profile/@a:b/displayname", "GET " + v3 + "/profile/{userID}/displayname @a:b"},
 		{"DELETE", v3 + "/profile/@a:b/displayname", "DELETE " + v3 + "/profile/{userID}/{field} @a:b displayname"},
 		{"GET", v3 + "/profile/@a:b/m.tz", "GET " + v3 + "/profile/{userID}/{field} @a:b m.tz"},

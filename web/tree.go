@@ -138,8 +138,8 @@ func requestPath(u *url.URL) (path string, encoded bool) {
 	return u.Path, false
 }
 
-// cleanPath tells whether path is absolute, has no empty segment before its end,
-// and does not climb: no part between slashes is "." or "..", plain or encoded.
+// cleanPath tells whether path is absolute and does not climb: no part between slashes
+// is "." or "..", plain or encoded. An empty part needs no care, as no pattern has one.
 func cleanPath(path string, encoded bool) bool {
 	rest, more := strings.CutPrefix(path, "/")
 	if !more {
@@ -148,9 +148,6 @@ func cleanPath(path string, encoded bool) bool {
 	for more {
 		var segment string
 		segment, rest, more = strings.Cut(rest, "/")
-		if segment == "" && more {
-			return false
-		}
 		decoded, ok := decodeSegment(segment, encoded)
 		if !ok || climbs(decoded) {
 			return false

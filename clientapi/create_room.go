@@ -1,0 +1,61 @@
+package clientapi
+
+import (
+	"context"
+	"encoding/json"
+
+	"beep/account"
+	"beep/matrix"
+	"beep/roomserver"
+)
+
+type createRoomRequest struct {
+	Body struct {
+		Visibility      string                     `json:"visibility"`
+		RoomAliasName   string                     `json:"room_alias_name"`
+		Name            string                     `json:"name"`
+		Topic           string                     `json:"topic"`
+		Invite          []string                   `json:"invite"`
+		Invite3PID      []json.RawMessage          `json:"invite_3pid"`
+		RoomVersion     string                     `json:"room_version"`
+		CreationContent map[string]json.RawMessage `json:"creation_content"`
+		InitialState    []struct {
+			Type     string          `json:"type"`
+			StateKey string          `json:"state_key"`
+			Content  json.RawMessage `json:"content"`
+		} `json:"initial_state"`
+		Preset              string                     `json:"preset"`
+		IsDirect            bool                       `json:"is_direct"`
+		PowerLevelsOverride map[string]json.RawMessage `json:"power_level_content_override"`
+	}
+}
+
+// createRoom is POST /createRoom.
+func (a *API) createRoom(ctx context.Context, who *account.Caller, req *createRoomRequest) (*roomID, error) {
+	body := &req.Body
+	switch body.Visibility {
+	case "", "private", "public":
+	default:
+		return nil, matrix.InvalidParam.With("visibility must be public or private")
+	}
+	if len(body.Invite3PID) > 0 {
+		return nil, matrix.ThreepidDenied.With("This server has no identity server to invite addresses with")
+	}
+	draft := roomserver.RoomDraft{
+		Creator: who.UserID, Version: matrix.RoomVersion(body.RoomVersion), Preset: body.Preset,
+		Published: body.Visibility == "public", AliasName: body.RoomAliasName, Name: body.Name, Topic: body.Topic,
+		Invite: body.Invite, IsDirect: body.IsDirect, CreationContent: body.CreationContent,
+		PowerLevelsOverride: body.PowerLevelsOverride,
+	}
+	for _, s := range body.InitialState {
+		if s.Type == "" || s.Content == nil {
+			return nil, matrix.BadJSON.With("initial_state: each event needs type and content")
+		}
+		draft.InitialState = append(draft.InitialState, roomserver.StateDraft{Type: s.Type, StateKey: s.StateKey, Content: s.Content})
+	}
+	id, err := a.rooms.Create(ctx, draft)
+	if err != nil {
+		return nil, err
+	}
+	return &roomID{id}, nil
+}

@@ -1,0 +1,139 @@
+package clientapi
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+
+	"beep/account"
+	"beep/matrix"
+	"beep/roomserver"
+	"beep/web"
+)
+
+type joinRequest struct {
+	Room string   `path:"roomIDOrAlias"`
+	Via  []string `query:"via"`
+	Old  []string `query:"server_name"` // what via was called before
+	Body struct {
+		Reason           string          `json:"reason"`
+		ThirdPartySigned json.RawMessage `json:"third_party_signed"`
+	}
+}
+
+// join is POST /join/{roomIdOrAlias} and POST /rooms/{roomId}/join.
+func (a *API) join(ctx context.Context, who *account.Caller, req *joinRequest) (*roomID, error) {
+	room, err := a.resolveRoom(ctx, req.Room)
+	if err != nil {
+		return nil, err
+	}
+	c := roomserver.MemberChange{Sender: who.UserID, Reason: req.Body.Reason, Guest: who.Guest}
+	if err := a.rooms.Join(ctx, room, c); err != nil {
+		return nil, err
+	}
+	return &roomID{room}, nil
+}
+
+// knock is POST /knock/{roomIdOrAlias}.
+func (a *API) knock(ctx context.Context, who *account.Caller, req *joinRequest) (*roomID, error) {
+	room, err := a.resolveRoom(ctx, req.Room)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.rooms.Knock(ctx, room, roomserver.MemberChange{Sender: who.UserID, Reason: req.Body.Reason}); err != nil {
+		return nil, err
+	}
+	return &roomID{room}, nil
+}
+
+// resolveRoom is the room that a room id or an alias names.
+func (a *API) resolveRoom(ctx context.Context, idOrAlias string) (string, error) {
+	if strings.HasPrefix(idOrAlias, "#") {
+		return a.rooms.ResolveAlias(ctx, idOrAlias)
+	}
+	if !matrix.ValidRoomID(idOrAlias) {
+		return "", matrix.InvalidParam.Withf("%q is neither a room id nor a room alias", idOrAlias)
+	}
+	return idOrAlias, nil
+}
+
+type reasonRequest struct {
+	RoomID string `path:"roomID"`
+	Body   struct {
+		Reason string `json:"reason"`
+	}
+}
+
+// leave is POST /rooms/{roomId}/leave.
+func (a *API) leave(ctx context.Context, who *account.Caller, req *reasonRequest) (*web.Empty, error) {
+	return nil, a.rooms.Leave(ctx, req.RoomID, roomserver.MemberChange{Sender: who.UserID, Reason: req.Body.Reason})
+}
+
+// forget is POST /rooms/{roomId}/forget.
+func (a *API) forget(ctx context.Context, who *account.Caller, req *reasonRequest) (*web.Empty, error) {
+	return nil, a.rooms.Forget(ctx, req.RoomID, who.UserID)
+}
+
+type targetRequest struct {
+	RoomID string `path:"roomID"`
+	Body   struct {
+		UserID   string `json:"user_id"`
+		Reason   string `json:"reason"`
+		IDServer string `json:"id_server"`
+		Medium   string `json:"medium"`
+		Address  string `json:"address"`
+	}
+}
+
+func (req *targetRequest) change(who *account.Caller) (roomserver.MemberChange, error) {
+	c := roomserver.MemberChange{Sender: who.UserID, Target: req.Body.UserID, Reason: req.Body.Reason}
+	if c.Target == "" {
+		return c, matrix.MissingParam.With("user_id is missing")
+	}
+	if !matrix.ValidUserID(c.Target) {
+		return c, matrix.InvalidParam.Withf("user_id: %q is not a user id", c.Target)
+	}
+	return c, nil
+}
+
+// invite is POST /rooms/{roomId}/invite.
+func (a *API) invite(ctx context.Context, who *account.Caller, req *targetRequest) (*web.Empty, error) {
+	if req.Body.UserID == "" && req.Body.Address != "" {
+		return nil, matrix.ThreepidDenied.With("This server has no identity server to invite addresses with")
+	}
+	return a.changeOf(ctx, who, req, a.rooms.Invite)
+}
+
+// kick is POST /rooms/{roomId}/kick.
+func (a *API) kick(ctx context.Context, who *account.Caller, req *targetRequest) (*web.Empty, error) {
+	return a.changeOf(ctx, who, req, a.rooms.Kick)
+}
+
+// ban is POST /rooms/{roomId}/ban.
+func (a *API) ban(ctx context.Context, who *account.Caller, req *targetRequest) (*web.Empty, error) {
+	return a.changeOf(ctx, who, req, a.rooms.Ban)
+}
+
+// unban is POST /rooms/{roomId}/unban.
+func (a *API) unban(ctx context.Context, who *account.Caller, req *targetRequest) (*web.Empty, error) {
+	return a.changeOf(ctx, who, req, a.rooms.Unban)
+}
+
+func (a *API) changeOf(ctx context.Context, who *account.Caller, req *targetRequest,
+	do func(context.Context, string, roomserver.MemberChange) error) (*web.Empty, error) {
+	c, err := req.change(who)
+	if err != nil {
+		return nil, err
+	}
+	return nil, do(ctx, req.RoomID, c)
+}
+
+type joinedRooms struct {
+	JoinedRooms []string `json:"joined_rooms"`
+}
+
+// joinedRooms is GET /joined_rooms.
+func (a *API) joinedRooms(ctx context.Context, who *account.Caller, _ *struct{}) (*joinedRooms, error) {
+	ids, err := a.rooms.JoinedRooms(ctx, who.UserID)
+	return &joinedRooms{ids}, err
+}

@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"beep/account"
+	"beep/clientapi"
+	"beep/config"
+	"beep/matrix"
+	"beep/roomserver"
+	"beep/storage"
+	"beep/web"
+)
+
+// homeserver is a server that has been built and not yet run.
+type homeserver struct {
+	cfg      *config.Config
+	log      *slog.Logger
+	registry *prometheus.Registry
+	limiter  *web.Limiter
+	dir      *dataDir
+	db       *storage.DB
+	accounts *account.Accounts
+	rooms    *roomserver.Rooms
+	clients  *clientapi.API
+	front    *web.Server
+}
+
+// serve runs the server until ctx ends. Ready is called once, with the addresses
+// of the client listeners, when they accept connections.
+func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, ready func(addresses []string)) error {
+	warn(cfg, log)
+	dir, err := openDataDir(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	h, err := build(ctx, cfg, dir, log)
+	if err != nil {
+		return errors.Join(err, dir.close())
+	}
+	if err := dir.announce(dir.socket); err != nil {
+		return errors.Join(err, h.front.Close(), h.db.Close(), dir.close())
+	}
+	log.Info("started", "server_name", cfg.ServerName, "version", programVersion())
+	ready(h.clientAddresses())
+	return errors.Join(h.run(ctx), dir.close())
+}
+
+// warn says what is dangerous about the configuration.
+func warn(cfg *config.Config, log *slog.Logger) {
+	for _, key := range cfg.Unsafe.On() {
+		log.Warn("an unsafe switch is on: this server is for tests only", "key", key)
+	}
+	if cfg.Registration.Open && !cfg.Registration.TokenRequired {
+		log.Warn("everybody may register; registration.token_required would keep strangers out")
+	}
+}
+
+// build makes every part, from the database up to the listeners.
+func build(ctx context.Context, cfg *config.Config, dir *dataDir, log *slog.Logger) (*homeserver, error) {
+	h := &homeserver{cfg: cfg, log: log, dir: dir, registry: newRegistry()}
+	var err error
+	if h.db, err = openDatabase(ctx, cfg, log); err != nil {
+		return nil, err
+	}
+	dir.signer.ServerName = cfg.ServerName
+	if !cfg.Unsafe.NoRateLimits {
+		h.limiter = web.NewLimiter(rates(cfg), h.registry)
+	}
+	h.rooms = roomserver.New(roomserver.Options{
+		DB: h.db, Signer: dir.signer, DefaultVersion: matrix.RoomVersion(cfg.Rooms.DefaultVersion), Logger: log,
+	})
+	h.accounts = newAccounts(cfg, h.db, h.limiter, dir.registrationSecret, log, h.leaveRooms)
+	h.clients = clientapi.New(clientapi.Parts{Accounts: h.accounts, Rooms: h.rooms, BaseURL: cfg.PublicBaseURL})
+	if h.front, err = h.listen(ctx); err != nil {
+		return nil, errors.Join(err, h.db.Close())
+	}
+	return h, nil
+}
+
+func newRegistry() *prometheus.Registry {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return registry
+}
+
+// openDatabase opens the database, and fills in the server name that it has.
+func openDatabase(ctx context.Context, cfg *config.Config, log *slog.Logger) (*storage.DB, error) {
+	db, err := storage.Open(ctx, storage.Options{
+		URL:                   cfg.Database.URL.Reveal(),
+		MaxConnections:        cfg.Database.MaxConnections,
+		Logger:                log,
+		AllowUnsafeDurability: cfg.Unsafe.UnsafeDurability,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := settleServerName(ctx, db, cfg); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+func rates(cfg *config.Config) map[string]web.Rate {
+	all := map[string]web.Rate{}
+	for kind, rate := range cfg.Limits.Rates.ByName() {
+		all[kind] = web.Rate{PerSecond: rate.PerSecond, Burst: rate.Burst}
+	}
+	return all
+}
+
+// newAccounts makes the accounts, for the server and for the user commands.
+func newAccounts(cfg *config.Config, db *storage.DB, limiter *web.Limiter, secret config.Secret, log *slog.Logger,
+	onDeactivate ...func(context.Context, account.User) error) *account.Accounts {
+	options := account.Options{
+		DB:                  db,
+		ServerName:          cfg.ServerName,
+		MinPassword:         cfg.Registration.PasswordMinLength,
+		Registration:        registrationOf(&cfg.Registration, secret),
+		AccessTokenLifetime: cfg.Login.AccessTokenLifetime,
+		LoginTokenLifetime:  cfg.Login.LoginTokenLifetime,
+		OnDeactivate:        onDeactivate,
+		Limiter:             limiter,
+		Logger:              log,
+	}
+	if cfg.Unsafe.CheapPasswordHashing {
+		options.Hashing = account.CheapHashing
+	}
+	return account.New(options)
+}
+
+func registrationOf(r *config.Registration, secret config.Secret) account.Registration {
+	all := account.Registration{Open: r.Open, TokenRequired: r.TokenRequired, Guests: r.Guests, SharedSecret: secret.Reveal()}
+	for _, t := range r.Terms {
+		terms := account.Terms{Name: t.Name, Version: t.Version, Languages: map[string]account.TermsText{}}
+		for language, text := range t.Languages {
+			terms.Languages[language] = account.TermsText(text)
+		}
+		all.Terms = append(all.Terms, terms)
+	}
+	return all
+}
+
+// clientRoutes are the routes that clients and other servers use.
+func (h *homeserver) clientRoutes() http.Handler {
+	router := web.NewRouter(web.Options{
+		Logger:         h.log,
+		Metrics:        h.registry,
+		MaxBody:        int64(h.cfg.Limits.RequestBody),
+		Limiter:        h.limiter,
+		TrustedProxies: h.cfg.Prefixes(),
+		TrustUnixPeers: true,
+	})
+	h.clients.Routes(router)
+	return router
+}
+
+// leaveRooms takes a deactivated user out of all rooms.
+func (h *homeserver) leaveRooms(ctx context.Context, user account.User) error {
+	return h.rooms.LeaveAll(ctx, user.ID)
+}
+
+// listen binds every address: of the clients, of metrics, of the control socket.
+func (h *homeserver) listen(ctx context.Context) (*web.Server, error) {
+	clients := h.clientRoutes()
+	var listeners []web.Listener
+	for _, l := range h.cfg.Listeners {
+		listener := web.Listener{Address: l.Address, SocketMode: l.Mode.FileMode(), Handler: clients}
+		if l.TLS != nil {
+			listener.CertFile, listener.KeyFile = l.TLS.Certificate, l.TLS.Key
+		}
+		listeners = append(listeners, listener)
+	}
+	if h.cfg.Metrics.Listen != "" {
+		listeners = append(listeners, web.Listener{Address: h.cfg.Metrics.Listen, Handler: web.Operations(h.registry, h.log, h.answers)})
+	}
+	listeners = append(listeners, web.Listener{
+		Address: "unix:" + h.dir.socket, SocketMode: 0o600, Handler: controlRoutes(localUsers{h.accounts}, h.log),
+	})
+	return web.Listen(ctx, web.ServerOptions{
+		Listeners:     listeners,
+		Logger:        h.log,
+		MaxConnsPerIP: h.cfg.Limits.ConnectionsPerAddress,
+		Uncapped:      h.cfg.Prefixes(),
+	})
+}
+
+// answers tells whether the database does.
+func (h *homeserver) answers(ctx context.Context) error {
+	_, err := h.db.Setting(ctx, serverNameSetting)
+	return err
+}
+
+// clientAddresses are the addresses of the client listeners as people write them.
+func (h *homeserver) clientAddresses() []string {
+	var all []string
+	for i, l := range h.cfg.Listeners {
+		all = append(all, l.URL(h.front.Addrs()[i].String()))
+	}
+	return all
+}
+
+// run runs every part until ctx ends or one of them fails, and stops them from the
+// top down: the listeners take no more connections and requests finish; then the
+// parts that work in the background stop; the database closes last.
+func (h *homeserver) run(ctx context.Context) error {
+	front, stopFront := context.WithCancel(ctx)
+	below, stopBelow := context.WithCancel(context.WithoutCancel(ctx))
+	background, below := errgroup.WithContext(below)
+	background.Go(func() error { return h.accounts.Run(below) })
+	background.Go(func() error { return h.db.Run(below) })
+	background.Go(func() error { return h.withdraw(front) })
+	context.AfterFunc(below, stopFront) // without one of them there is nothing to serve
+
+	err := h.front.Run(front)
+	stopFront()
+	stopBelow()
+	return errors.Join(err, background.Wait(), h.db.Close())
+}
+
+// withdraw takes the control socket's name back when the server begins to stop, so that
+// commands wait for the end instead.
+func (h *homeserver) withdraw(front context.Context) error {
+	<-front.Done()
+	h.log.Info("stopping; requests under way may finish")
+	return h.dir.announce("")
+}

@@ -1,0 +1,315 @@
+package config
+
+import (
+	"time"
+)
+
+// Config is everything that an operator can choose. [Default] gives the value
+// of each key, [Load] reads a file.
+type Config struct {
+	// The name at the end of every user ID and room alias of this server, as in
+	// @alice:example.org. It cannot be changed once the server has been started:
+	// it is part of every event. Empty: the name that this data directory was
+	// first started with, or localhost when it is new.
+	ServerName string `yaml:"server_name"`
+
+	// The address that clients use to reach this server, as
+	// https://matrix.example.org. It is told to clients at
+	// /.well-known/matrix/client and stands in the pages that the server shows.
+	// Empty: https:// and the server name; for localhost the first listener.
+	PublicBaseURL string `yaml:"public_base_url"`
+
+	// The directory of everything that the server writes: the SQLite database, the
+	// signing key, the secrets that it made itself, the control socket. Relative
+	// paths, here and below, are relative to the directory of this file.
+	Data string `yaml:"data"`
+
+	// Where the server accepts connections; any number of addresses.
+	Listeners []Listener `yaml:"listeners"`
+
+	// Addresses of reverse proxies (single ones or networks, as 10.0.0.0/8). A
+	// request that comes from one of them counts for the address that its
+	// X-Forwarded-For names. Connections over a unix socket are always trusted.
+	TrustedProxies []Network `yaml:"trusted_proxies"`
+
+	// Where users, rooms and events are stored.
+	Database Database `yaml:"database"`
+
+	// The key that signs events and requests in this server's name.
+	SigningKey SigningKey `yaml:"signing_key"`
+
+	// Who may make an account.
+	Registration Registration `yaml:"registration"`
+
+	// Sessions and their tokens.
+	Login Login `yaml:"login"`
+
+	// What new rooms are like.
+	Rooms Rooms `yaml:"rooms"`
+
+	// Who is online.
+	Presence Presence `yaml:"presence"`
+
+	// What one client may ask of the server.
+	Limits Limits `yaml:"limits"`
+
+	// What the server answers at /.well-known/matrix/ so that clients, other
+	// servers and people find what they look for.
+	WellKnown WellKnown `yaml:"well_known"`
+
+	// Figures for Prometheus, and health checks.
+	Metrics Metrics `yaml:"metrics"`
+
+	// What the server writes to its standard error.
+	Logging Logging `yaml:"logging"`
+
+	// Switches for test beds. Each takes away a protection: none of them may be on
+	// for a server that people use. The server names those that are on
+	// each time it starts.
+	Unsafe Unsafe `yaml:"unsafe"`
+
+	// File is the path of the file that the configuration was read from; empty
+	// when there was none.
+	File string `yaml:"-"`
+}
+
+// Listener is one address that accepts connections.
+type Listener struct {
+	// IP address and port, as 127.0.0.1:8008 or [::]:8448, or a unix socket, as
+	// unix:/run/homeserver.sock.
+	Address string `yaml:"address"`
+
+	// The permissions of a unix socket, in octal. Empty: "0660".
+	Mode FileMode `yaml:"mode,omitempty"`
+
+	// Certificate and key for TLS; without them the listener speaks plain HTTP.
+	// Both files are read again when they change.
+	TLS *TLS `yaml:"tls,omitempty"`
+}
+
+// TLS names a certificate.
+type TLS struct {
+	// The file of the certificate chain, in PEM.
+	Certificate string `yaml:"certificate"`
+
+	// The file of the private key, in PEM.
+	Key string `yaml:"key"`
+}
+
+// Database says which engine stores the server's data.
+type Database struct {
+	// sqlite:/path/to/file.db, or postgres://user:password@host/name. A URL that
+	// holds a password is better kept in a file or in the environment:
+	// {file: /path}, {env: NAME}. Not set: SQLite in the file homeserver.db of the
+	// data directory.
+	URL Secret `yaml:"url"`
+
+	// How many connections to PostgreSQL may be open at once. 0: ten.
+	MaxConnections int `yaml:"max_connections"`
+}
+
+// SigningKey says where the server's ed25519 key is.
+type SigningKey struct {
+	// The file of the key: one line with ed25519, the key's ID and the seed in
+	// base64. It is made when it does not exist. Empty: the file signing.key of
+	// the data directory.
+	Path string `yaml:"path"`
+}
+
+// Registration says who may make an account.
+type Registration struct {
+	// Whether anybody may register. Without it an administrator makes the
+	// accounts, with `homeserver user create`.
+	Open bool `yaml:"open"`
+
+	// Whether registering (when it is open) takes a registration token, which
+	// an administrator hands out.
+	TokenRequired bool `yaml:"token_required"`
+
+	// Whether people may look at rooms that allow it without an account.
+	Guests bool `yaml:"guests"`
+
+	// The secret with which a script may make accounts, at
+	// /_synapse/admin/v1/register. At least 16 characters. Not set: one is made in
+	// the file secrets/registration_shared_secret of the data directory.
+	SharedSecret Secret `yaml:"shared_secret"`
+
+	// How many characters a password must have.
+	PasswordMinLength int `yaml:"password_min_length"`
+
+	// Documents that a person must accept to register. An example:
+	//
+	//	terms:
+	//	  - name: privacy_policy
+	//	    version: "1.0"
+	//	    languages:
+	//	      en: {name: Privacy policy, url: https://example.org/privacy}
+	Terms []Terms `yaml:"terms"`
+}
+
+// Terms is one document to accept.
+type Terms struct {
+	// The document's name for programs: letters, digits, underscores, hyphens.
+	Name string `yaml:"name"`
+
+	// Its version. A new version is a new document, which must be accepted again.
+	Version string `yaml:"version"`
+
+	// For each language (as en, mn) the title and the address of the text.
+	Languages map[string]TermsText `yaml:"languages"`
+}
+
+// TermsText is a document in one language.
+type TermsText struct {
+	// The title that people see.
+	Name string `yaml:"name"`
+
+	// The address of the text.
+	URL string `yaml:"url"`
+}
+
+// Login is about sessions.
+type Login struct {
+	// How long an access token works for a client that can refresh it. Clients
+	// that cannot keep theirs until they log out.
+	AccessTokenLifetime time.Duration `yaml:"access_token_lifetime"`
+
+	// How long the token works with which a logged-in client hands its session to
+	// another one (m.login.token).
+	LoginTokenLifetime time.Duration `yaml:"login_token_lifetime"`
+}
+
+// Rooms is about new rooms.
+type Rooms struct {
+	// The room version of a new room whose creator asks for none: "1" to "12".
+	DefaultVersion string `yaml:"default_version"`
+}
+
+// Presence is about who is online.
+type Presence struct {
+	// Whether users see who of the people they share a room with is online.
+	Enabled bool `yaml:"enabled"`
+}
+
+// Limits bounds what one client can cost.
+type Limits struct {
+	// The largest request body, as 1 MiB. Uploaded files have a limit of their own.
+	RequestBody Size `yaml:"request_body"`
+
+	// How many connections one address (of IPv6 one /64) may hold open. Trusted
+	// proxies and unix sockets are exempt. 0: no limit.
+	ConnectionsPerAddress int `yaml:"connections_per_address"`
+
+	// How often a user may do things of one kind: per_second on the long run,
+	// burst at once. Who does more is told to wait (M_LIMIT_EXCEEDED).
+	Rates Rates `yaml:"rates"`
+}
+
+// Rates has the rate limit of each kind of request.
+type Rates struct {
+	// Registering and asking whether a name is free, by address.
+	Registration Rate `yaml:"registration,flow"`
+
+	// Attempts to log in or to prove a password, by address and by account.
+	Login Rate `yaml:"login,flow"`
+
+	// Sending messages and state, by user.
+	Message Rate `yaml:"message,flow"`
+
+	// Creating, joining and knocking on rooms, by user.
+	Join Rate `yaml:"join,flow"`
+
+	// Inviting people, by user.
+	Invite Rate `yaml:"invite,flow"`
+
+	// Everything else, by user (by address where nobody is logged in).
+	Other Rate `yaml:"other,flow"`
+}
+
+// Rate is a token bucket.
+type Rate struct {
+	// The rate on the long run.
+	PerSecond float64 `yaml:"per_second"`
+
+	// How many may come at once.
+	Burst int `yaml:"burst"`
+}
+
+// WellKnown is what is served under /.well-known/matrix/.
+type WellKnown struct {
+	// Further keys of /.well-known/matrix/client, beside m.homeserver. An example:
+	//
+	//	client:
+	//	  org.example.feature: {enabled: true}
+	Client map[string]any `yaml:"client"`
+
+	// Where other servers reach this one, host and port, as
+	// matrix.example.org:443: the answer at /.well-known/matrix/server. Empty:
+	// nothing is served there.
+	Server string `yaml:"server"`
+
+	// Who answers for this server: the answer at /.well-known/matrix/support.
+	Support Support `yaml:"support"`
+}
+
+// Support is who answers for the server.
+type Support struct {
+	// The people. An example:
+	//
+	//	contacts:
+	//	  - {role: m.role.admin, email_address: admin@example.org, matrix_id: "@admin:example.org"}
+	Contacts []Contact `yaml:"contacts"`
+
+	// The address of a page that helps.
+	Page string `yaml:"page"`
+}
+
+// Contact is one person or office.
+type Contact struct {
+	// What for: m.role.admin, m.role.security, or a name of your own, as
+	// org.example.role.
+	Role string `yaml:"role" json:"role"`
+
+	// Their Matrix user ID, on any server.
+	MatrixID string `yaml:"matrix_id,omitempty" json:"matrix_id,omitempty"`
+
+	// Their mail address.
+	EmailAddress string `yaml:"email_address,omitempty" json:"email_address,omitempty"`
+}
+
+// Metrics is about figures.
+type Metrics struct {
+	// The address that serves /metrics and the checks /health/live, /health/ready
+	// and /health/startup, as 127.0.0.1:9090 or unix:/run/metrics.sock. Everybody
+	// who reaches it can read them. Empty: they are not served.
+	Listen string `yaml:"listen"`
+}
+
+// Logging is about the log.
+type Logging struct {
+	// The least important that is written: debug, info, warn or error.
+	Level string `yaml:"level"`
+
+	// text for people, json for programs.
+	Format string `yaml:"format"`
+}
+
+// Unsafe holds what only a test bed may switch on.
+type Unsafe struct {
+	// Nobody is ever told to wait: passwords can be guessed at full speed.
+	NoRateLimits bool `yaml:"no_rate_limits"`
+
+	// Passwords are hashed so that they cost nothing to test, also for a thief.
+	CheapPasswordHashing bool `yaml:"cheap_password_hashing"`
+
+	// A file of certificates, in PEM, whose owners may vouch for any other server.
+	ExtraCAFile string `yaml:"extra_ca_file"`
+
+	// Requests of this server may go to private addresses: strangers can make it
+	// call services of the internal network.
+	NoOutboundDenyList bool `yaml:"no_outbound_deny_list"`
+
+	// PostgreSQL is accepted with fsync or synchronous_commit off: a power cut loses
+	// what was acknowledged.
+	UnsafeDurability bool `yaml:"unsafe_durability"`
+}

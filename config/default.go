@@ -1,0 +1,39 @@
+package config
+
+import "time"
+
+// Default is the configuration of a server that was told nothing. Values that
+// depend on others (the database in the data directory, the public address)
+// are empty in it; [Load] fills them in.
+func Default() *Config {
+	return &Config{
+		Data:           "data",
+		Listeners:      []Listener{{Address: "127.0.0.1:8008"}},
+		TrustedProxies: []Network{},
+		Registration:   Registration{PasswordMinLength: 8, Terms: []Terms{}},
+		Login: Login{
+			AccessTokenLifetime: time.Hour,
+			LoginTokenLifetime:  2 * time.Minute,
+		},
+		Rooms:     Rooms{DefaultVersion: "12"},
+		Presence:  Presence{Enabled: true},
+		Limits:    defaultLimits(),
+		WellKnown: WellKnown{Client: map[string]any{}, Support: Support{Contacts: []Contact{}}},
+		Logging:   Logging{Level: "info", Format: "text"},
+	}
+}
+
+func defaultLimits() Limits {
+	return Limits{
+		RequestBody:           1 << 20,
+		ConnectionsPerAddress: 500,
+		Rates: Rates{
+			Registration: Rate{PerSecond: 0.2, Burst: 5},
+			Login:        Rate{PerSecond: 0.2, Burst: 10},
+			Message:      Rate{PerSecond: 10, Burst: 50},
+			Join:         Rate{PerSecond: 1, Burst: 20},
+			Invite:       Rate{PerSecond: 1, Burst: 30},
+			Other:        Rate{PerSecond: 50, Burst: 200},
+		},
+	}
+}

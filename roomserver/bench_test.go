@@ -1,0 +1,72 @@
+package roomserver_test
+
+import (
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"beep/roomserver"
+	"beep/storage/storagetest"
+)
+
+// eachEngine runs a benchmark on both engines. Besides the time it reports this
+// process's CPU time: on SQLite that is all of it, on PostgreSQL the server's is apart.
+func eachEngine(b *testing.B, run func(b *testing.B, rooms *roomserver.Rooms)) {
+	for engine, url := range map[string]func(testing.TB) string{"sqlite": storagetest.SQLiteURL, "postgres": storagetest.OpenPostgresURL} {
+		b.Run(engine, func(b *testing.B) {
+			rooms := newRooms(b, storagetest.Open(b, url(b)))
+			b.ReportAllocs()
+			run(b, rooms)
+		})
+	}
+}
+
+func cpu() float64 {
+	var usage syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
+		return 0
+	}
+	return float64(usage.Utime.Nano() + usage.Stime.Nano())
+}
+
+func BenchmarkSend(b *testing.B) {
+	body := text(strings.Repeat("x", 200))
+	eachEngine(b, func(b *testing.B, rooms *roomserver.Rooms) {
+		ids := make([]string, 4)
+		for i := range ids {
+			ids[i] = create(b, rooms, roomserver.RoomDraft{})
+		}
+		b.ResetTimer()
+		var n atomic.Int64
+		b.SetParallelism(4)
+		before := cpu()
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				i := n.Add(1)
+				_, err := rooms.Send(b.Context(), ids[i%4], roomserver.Draft{Type: "m.room.message", Sender: alice, Device: "D",
+					TxnID: fmt.Sprint(i), Content: body})
+				if err != nil {
+					b.Error(err)
+				}
+			}
+		})
+		b.ReportMetric((cpu()-before)/float64(b.N), "cpu-ns/op")
+	})
+}
+
+func BenchmarkJoin(b *testing.B) {
+	eachEngine(b, func(b *testing.B, rooms *roomserver.Rooms) {
+		id := create(b, rooms, roomserver.RoomDraft{Preset: "public_chat"})
+		n := 0
+		before := cpu()
+		for b.Loop() {
+			n++
+			if err := rooms.Join(b.Context(), id, roomserver.MemberChange{Sender: fmt.Sprintf("@user%d:hs.example", n)}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric((cpu()-before)/float64(b.N), "cpu-ns/op")
+	})
+}

@@ -105,7 +105,7 @@ func TestLocalparts(t *testing.T) {
 	for localpart, want := range map[string]string{
 		"alice": "@alice:example.org", "Alice": "@alice:example.org", "a.b_c=d-e/f+1": "@a.b_c=d-e/f+1:example.org",
 		strings.Repeat("a", 242): "@" + strings.Repeat("a", 242) + ":example.org",
-		strings.Repeat("a", 243): "", "": "", "é": "", "a b": "", "a:b": "", "@a": "", "a\n": "", "a\x00": "", "İ": "", "K": "",
+		strings.Repeat("a", 243): "", "": "", "é": "", "a b": "", "a:b": "", "@a": "", "a\n": "", "a\x00": "", "İ": "", "\u212a": "",
 	} {
 		got, err := a.NewUserID(localpart)
 		if got != want || (err == nil) != (want != "") || err != nil && !errors.Is(err, matrix.InvalidUsername) {

@@ -159,8 +159,9 @@ func TestPresenceSetByUser(t *testing.T) {
 		defer p.Seen(alice, phone, "")()
 		p.expect(time.Second)
 		p.set(phone, Online, "")
-		p.set(phone, Online, "")
 		p.expect(time.Second, isOnline)
+		p.set(phone, Online, "")
+		p.expect(time.Second)
 		for _, bad := range []string{"", "busy", "ONLINE"} {
 			if err := p.Set(alice, phone, bad, ""); !errors.Is(err, matrix.InvalidParam) {
 				p.t.Errorf("%q: %v", bad, err)
@@ -197,6 +198,7 @@ func TestPresenceStatusMessage(t *testing.T) {
 		p.Seen(alice, phone, "")()
 		p.expect(time.Second, alice+` online "lunch"`)
 		p.set(phone, Online, "back")
+		p.expect(time.Second, alice+` online "back"`)
 		p.set(phone, Unavailable, "")
 		p.expect(time.Second, isUnavailable)
 	})

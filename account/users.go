@@ -152,12 +152,13 @@ func notInLocalpart(r rune) bool {
 // lower makes ASCII capitals small, and nothing else: two names that differ in
 // other ways stay two names.
 func lower(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= 'A' && r <= 'Z' {
-			r += 'a' - 'A'
+	b := []byte(s)
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
 		}
-		return r
-	}, s)
+	}
+	return string(b)
 }
 
 func (a *Accounts) userID(localpart string) string {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"beep/account"
+	"beep/config"
 	"beep/roomserver"
 	"beep/web"
 )
@@ -15,27 +16,38 @@ import (
 type Parts struct {
 	Accounts *account.Accounts
 	Rooms    *roomserver.Rooms
-	// BaseURL is told to clients that log in, as the address of this server; ""
-	// tells them nothing.
+	Filters  *account.Filters
+	Presence *account.Presence
+	Typing   *roomserver.Typing
+	// BaseURL is told to clients that log in or look for it, as the address of this
+	// server; "" tells them nothing.
 	BaseURL string
+	// WellKnown is what is served under /.well-known/matrix/ besides.
+	WellKnown config.WellKnown
 }
 
 // API has the handlers.
 type API struct {
-	accounts *account.Accounts
-	rooms    *roomserver.Rooms
-	baseURL  string
+	accounts  *account.Accounts
+	rooms     *roomserver.Rooms
+	filters   *account.Filters
+	presence  *account.Presence
+	typing    *roomserver.Typing
+	baseURL   string
+	wellKnown config.WellKnown
 }
 
 // New is the API over these parts.
 func New(p Parts) *API {
-	return &API{accounts: p.Accounts, rooms: p.Rooms, baseURL: p.BaseURL}
+	return &API{accounts: p.Accounts, rooms: p.Rooms, filters: p.Filters, presence: p.Presence, typing: p.Typing,
+		baseURL: p.BaseURL, wellKnown: p.WellKnown}
 }
 
 // Routes registers all routes of the API.
 func (a *API) Routes(rt *web.Router) {
 	a.accountRoutes(rt)
 	a.roomRoutes(rt)
+	a.userDataRoutes(rt)
 }
 
 // user is the authentication of routes that are not for guests.

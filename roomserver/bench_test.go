@@ -70,3 +70,13 @@ func BenchmarkJoin(b *testing.B) {
 		b.ReportMetric((cpu()-before)/float64(b.N), "cpu-ns/op")
 	})
 }
+
+func BenchmarkCreate(b *testing.B) {
+	eachEngine(b, func(b *testing.B, rooms *roomserver.Rooms) {
+		before := cpu()
+		for b.Loop() {
+			create(b, rooms, roomserver.RoomDraft{Name: "room", Invite: []string{bob}})
+		}
+		b.ReportMetric((cpu()-before)/float64(b.N), "cpu-ns/op")
+	})
+}

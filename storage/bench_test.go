@@ -3,6 +3,7 @@ package storage_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -11,20 +12,24 @@ import (
 	"beep/stream"
 )
 
-// benchWrite measures transactions of one row and one position.
+// benchWrite measures transactions of one row and one position, by so many
+// writers at once.
 func benchWrite(b *testing.B, url string, writers int) {
 	db := storagetest.Open(b, url)
 	var n atomic.Int64
-	b.SetParallelism(writers)
+	var group sync.WaitGroup
 	b.ReportAllocs()
 	b.ResetTimer()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			if err := writeSetting(b.Context(), db, fmt.Sprint("name", n.Add(1))); err != nil {
-				b.Error(err)
+	for range writers {
+		group.Go(func() {
+			for i := n.Add(1); i <= int64(b.N); i = n.Add(1) {
+				if err := writeSetting(b.Context(), db, fmt.Sprint("name", i)); err != nil {
+					b.Error(err)
+				}
 			}
-		}
-	})
+		})
+	}
+	group.Wait()
 }
 
 func writeSetting(ctx context.Context, db *storage.DB, name string) error {

@@ -24,8 +24,17 @@ func SelectAll[T any](ctx context.Context, q *Reader, text string, args ...any) 
 	return selectAll(ctx, q, text, scanValue[T], args...)
 }
 
-// Waiting is the number of closures that wait for SQLite's writer.
-func (db *DB) Waiting() int { return len(db.engine.(*sqlite).queue) }
+// Waiting is the number of closures that wait for SQLite's writer, or have waited
+// for a connection to PostgreSQL.
+func (db *DB) Waiting() int {
+	switch e := db.engine.(type) {
+	case *sqlite:
+		return len(e.queue)
+	case *postgres:
+		return int(e.pool.Stats().WaitCount)
+	}
+	return 0
+}
 
 // MigrateFurther applies the embedded migrations and then these texts.
 func (db *DB) MigrateFurther(ctx context.Context, texts ...string) error {

@@ -44,11 +44,6 @@ func (q *Reader) ReceiptsSince(ctx context.Context, rooms []int64, after, upTo s
 		scanReceipt, Ints(rooms), after, upTo)
 }
 
-// ReceiptsOfUser are the user's receipts in the room.
-func (q *Reader) ReceiptsOfUser(ctx context.Context, room int64, userID string) ([]Receipt, error) {
-	return selectAll(ctx, q, receiptSelect+`WHERE room = $1 AND user_id = $2`, scanReceipt, room, userID)
-}
-
 // AdvanceReceipt moves the user's receipt of this type and thread to another event
 // and publishes it, unless it is there or at a later event already. Its Pos is not
 // looked at.

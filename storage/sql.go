@@ -298,6 +298,7 @@ type statement struct {
 	driver.StmtQueryContext
 	driver.StmtExecContext
 	inputs int
+	rows   bool // it may return rows
 }
 
 // QueryContext runs a statement that returns rows.
@@ -337,6 +338,10 @@ func (c *conn) ExecContext(ctx context.Context, text string, args []driver.Named
 	if err != nil {
 		return nil, err
 	}
+	if s.rows {
+		// SQLite would leave it open with its first row, and its snapshot with it.
+		return nil, errors.New("a statement that returns rows has to be read")
+	}
 	return s.ExecContext(ctx, args)
 }
 
@@ -367,7 +372,8 @@ func (c *conn) prepare(ctx context.Context, text string) (*statement, error) {
 	if !ok || !ok2 {
 		return nil, errors.Join(fmt.Errorf("%T lacks a method that is needed", s), s.Close())
 	}
-	return &statement{query, exec, s.NumInput()}, nil
+	rows := strings.Contains(text, "RETURNING") || strings.HasPrefix(strings.TrimSpace(text), "SELECT")
+	return &statement{query, exec, s.NumInput(), rows}, nil
 }
 
 // CheckNamedValue turns lists into what the engine understands.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"runtime"
 
 	"github.com/mattn/go-sqlite3"
@@ -19,21 +20,18 @@ const (
 	maxBatch = 64
 )
 
-// sqlitePragmas are set on every connection. Each keeps 2 MB of pages; the
-// operating system keeps more. A commit is on the disk when it returns.
-const sqlitePragmas = `
-	PRAGMA busy_timeout = 10000;
-	PRAGMA journal_mode = WAL;
-	PRAGMA synchronous = FULL;
-	PRAGMA foreign_keys = ON;
-	PRAGMA cache_size = -2000;
-	PRAGMA temp_store = MEMORY;
-	PRAGMA journal_size_limit = 67108864;`
-
+// Every connection keeps 2 MB of pages; the operating system keeps more.
 const sqliteReaderPragmas = `
 	PRAGMA busy_timeout = 10000;
 	PRAGMA cache_size = -2000;
 	PRAGMA temp_store = MEMORY;`
+
+// A commit is on the disk when it returns.
+const sqliteWriterPragmas = sqliteReaderPragmas + `
+	PRAGMA journal_mode = WAL;
+	PRAGMA synchronous = FULL;
+	PRAGMA foreign_keys = ON;
+	PRAGMA journal_size_limit = 67108864;`
 
 // sqlite is a database file with one connection that writes and some that read.
 // Closures that wait for the writer together share a transaction and its commit.
@@ -66,20 +64,41 @@ func openSQLite(ctx context.Context, u *url.URL) (engine, error) {
 	if path == "" || u.Host != "" || u.RawQuery != "" {
 		return nil, errors.New("the database URL has to be sqlite: and a path, as sqlite:/var/lib/homeserver.db")
 	}
+	if err := createPrivately(path); err != nil {
+		return nil, err
+	}
 	s := &sqlite{
-		writers: sqlitePool(path, "rwc", sqlitePragmas, 1),
+		writers: sqlitePool(path, "rw", sqliteWriterPragmas, 1),
 		readers: sqlitePool(path, "ro", sqliteReaderPragmas, sqliteReaders),
 		queue:   make(chan *job, maxBatch),
 		stopped: make(chan struct{}),
 	}
-	// The writer comes first: it makes the file and the files beside it, which
-	// the readers may not.
+	// The writer comes first: it makes the files beside the database, which the
+	// readers may not.
 	var err error
 	if s.writer, err = s.writers.Conn(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), s.writers.Close(), s.readers.Close())
 	}
 	go s.run()
+	mode, err := selectOne(ctx, &Reader{on: s.writer}, `PRAGMA journal_mode`, scanValue[string])
+	if err == nil && mode != "wal" {
+		err = fmt.Errorf("%s: the file system does not allow for a write-ahead log (journal_mode is %s); use a local one", path, mode)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
 	return s, nil
+}
+
+// createPrivately makes the file, unless it exists, for this user only: it holds
+// what other users of the machine must not read. SQLite gives the files beside
+// it the same mode.
+func createPrivately(path string) error {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	return file.Close()
 }
 
 func sqlitePool(path, mode, pragmas string, size int) *sql.DB {
@@ -87,8 +106,8 @@ func sqlitePool(path, mode, pragmas string, size int) *sql.DB {
 	name := file.String() + "?_mutex=no&mode=" + mode
 	pool := sql.OpenDB(&connector{
 		dialect: &sqliteDialect,
-		open: func(ctx context.Context) (driver.Conn, error) {
-			return openSQLiteConn(ctx, name, pragmas)
+		open: func(context.Context) (driver.Conn, error) {
+			return openSQLiteConn(name, pragmas)
 		},
 	})
 	pool.SetMaxOpenConns(size)
@@ -96,7 +115,7 @@ func sqlitePool(path, mode, pragmas string, size int) *sql.DB {
 	return pool
 }
 
-func openSQLiteConn(_ context.Context, name, pragmas string) (driver.Conn, error) {
+func openSQLiteConn(name, pragmas string) (driver.Conn, error) {
 	dc, err := (&sqlite3.SQLiteDriver{}).Open(name)
 	if err != nil {
 		return nil, err

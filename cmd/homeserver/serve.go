@@ -28,7 +28,9 @@ type homeserver struct {
 	dir      *dataDir
 	db       *storage.DB
 	accounts *account.Accounts
+	presence *account.Presence
 	rooms    *roomserver.Rooms
+	typing   *roomserver.Typing
 	clients  *clientapi.API
 	front    *web.Server
 }
@@ -78,7 +80,12 @@ func build(ctx context.Context, cfg *config.Config, dir *dataDir, log *slog.Logg
 		DB: h.db, Signer: dir.signer, DefaultVersion: matrix.RoomVersion(cfg.Rooms.DefaultVersion), Logger: log,
 	})
 	h.accounts = newAccounts(cfg, h.db, h.limiter, dir.registrationSecret, log, h.leaveRooms)
-	h.clients = clientapi.New(clientapi.Parts{Accounts: h.accounts, Rooms: h.rooms, BaseURL: cfg.PublicBaseURL})
+	h.presence = account.NewPresence(h.db, cfg.Presence.Enabled, log)
+	h.typing = roomserver.NewTyping(h.rooms)
+	h.clients = clientapi.New(clientapi.Parts{
+		Accounts: h.accounts, Rooms: h.rooms, Filters: account.NewFilters(h.db), Presence: h.presence, Typing: h.typing,
+		BaseURL: cfg.BaseURL(), WellKnown: cfg.WellKnown,
+	})
 	if h.front, err = h.listen(ctx); err != nil {
 		return nil, errors.Join(err, h.db.Close())
 	}
@@ -215,6 +222,8 @@ func (h *homeserver) run(ctx context.Context) error {
 	below, stopBelow := context.WithCancel(context.WithoutCancel(ctx))
 	background, below := errgroup.WithContext(below)
 	background.Go(func() error { return h.accounts.Run(below) })
+	background.Go(func() error { return h.presence.Run(below) })
+	background.Go(func() error { return h.typing.Run(below) })
 	background.Go(func() error { return h.db.Run(below) })
 	background.Go(func() error { return h.withdraw(front) })
 	context.AfterFunc(below, stopFront) // without one of them there is nothing to serve

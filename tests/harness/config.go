@@ -1,0 +1,47 @@
+package harness
+
+import (
+	"fmt"
+	"os"
+
+	"go.yaml.in/yaml/v3"
+)
+
+const plainConfig = `
+registration: {open: true, guests: true}
+limits: {connections_per_address: 0}
+unsafe: {no_rate_limits: true, cheap_password_hashing: true}
+`
+
+// writeConfig writes the configuration of a server.
+func writeConfig(path string, o Options) error {
+	config := map[string]any{}
+	for _, part := range []string{plainConfig, o.Config} {
+		added := map[string]any{}
+		if err := yaml.Unmarshal([]byte(part), &added); err != nil {
+			return fmt.Errorf("configuration of the server: %w", err)
+		}
+		merge(config, added)
+	}
+	if !o.Durable {
+		merge(config, map[string]any{"unsafe": map[string]any{"unsafe_durability": true}})
+	}
+	merged, err := yaml.Marshal(config)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, merged, 0o600)
+}
+
+// merge puts the keys of added into config, into the sections that both have.
+func merge(config, added map[string]any) {
+	for key, value := range added {
+		section, isSection := value.(map[string]any)
+		known, hasSection := config[key].(map[string]any)
+		if isSection && hasSection {
+			merge(known, section)
+			continue
+		}
+		config[key] = value
+	}
+}

@@ -23,7 +23,7 @@ func (a *API) sendMessage(ctx context.Context, who *account.Caller, req *sendReq
 	if err != nil {
 		return nil, err
 	}
-	a.typing.Stop(req.RoomID, who.UserID)
+	a.typing.Stop(ctx, req.RoomID, who.UserID)
 	return &eventID{id}, nil
 }
 

@@ -22,7 +22,11 @@ var postgresDefaults = [...]struct{ name, value string }{
 
 // postgres is a pool of connections. Every closure has its own transaction; the
 // server lets them commit together.
-type postgres struct{ pool *sql.DB }
+type postgres struct {
+	pool    *sql.DB
+	size    int
+	claimed *sql.Conn // holds the claim's lock, besides the pool's size; nil without a claim
+}
 
 func openPostgres(ctx context.Context, options Options) (engine, error) {
 	config, err := postgresConfig(options.URL)
@@ -37,7 +41,7 @@ func openPostgres(ctx context.Context, options Options) (engine, error) {
 	if size <= 0 {
 		size = DefaultConnections
 	}
-	p := &postgres{pool: sql.OpenDB(&connector{open: server.Connect, dialect: &postgresDialect})}
+	p := &postgres{size: size, pool: sql.OpenDB(&connector{open: server.Connect, dialect: &postgresDialect})}
 	p.pool.SetMaxOpenConns(size)
 	p.pool.SetMaxIdleConns(size)
 	p.pool.SetConnMaxIdleTime(10 * time.Minute)
@@ -116,6 +120,11 @@ func (p *postgres) reader() querier { return p.pool }
 
 func (p *postgres) close() error {
 	// Nothing is lost with a connection that cannot say good-bye to its server.
+	if p.claimed != nil {
+		// The server drops the lock with the connection, a little later.
+		_, _ = p.claimed.ExecContext(context.Background(), `SELECT pg_advisory_unlock($1)`, claimKey)
+		_ = p.claimed.Close()
+	}
 	_ = p.pool.Close()
 	return nil
 }

@@ -41,6 +41,8 @@ type sqlite struct {
 	writer  *sql.Conn
 	queue   chan *job
 	stopped chan struct{} // closed when the writer's goroutine has ended
+	path    string
+	claimed *os.File // locked; nil without a claim
 }
 
 // job is a closure that waits for the writer.
@@ -72,6 +74,7 @@ func openSQLite(ctx context.Context, u *url.URL) (engine, error) {
 		readers: sqlitePool(path, "ro", sqliteReaderPragmas, sqliteReaders),
 		queue:   make(chan *job, maxBatch),
 		stopped: make(chan struct{}),
+		path:    path,
 	}
 	// The writer comes first: it makes the files beside the database, which the
 	// readers may not.
@@ -141,7 +144,11 @@ func (s *sqlite) close() error {
 	close(s.queue)
 	<-s.stopped
 	// The writer closes last, so that it can merge the log into the file.
-	return errors.Join(s.readers.Close(), s.writer.Close(), s.writers.Close())
+	err := errors.Join(s.readers.Close(), s.writer.Close(), s.writers.Close())
+	if s.claimed != nil {
+		err = errors.Join(err, s.claimed.Close())
+	}
+	return err
 }
 
 func (s *sqlite) write(ctx context.Context, tx *Tx, fn func(*Tx) error) error {

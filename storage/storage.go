@@ -23,6 +23,8 @@ import (
 	"net/url"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
+
 	"beep/stream"
 )
 
@@ -66,6 +68,8 @@ type DB struct {
 
 	mu     sync.RWMutex // held by every transaction; locked to close
 	closed bool
+
+	claimed bool // set before Run
 }
 
 // engine is what a database does in its own way: SQLite or PostgreSQL.
@@ -76,6 +80,8 @@ type engine interface {
 	// reader is where statements outside of transactions run.
 	reader() querier
 	dialect() *dialect
+	// claim takes or renews the claim on the database.
+	claim(ctx context.Context) error
 	close() error
 }
 
@@ -125,9 +131,16 @@ func (db *DB) start(ctx context.Context) error {
 	return nil
 }
 
-// Run keeps positions leased until the context is done. Writes work without it
+// Run keeps positions leased, and a claim, until the context is done. Writes work without it
 // as long as the first block of positions lasts.
-func (db *DB) Run(ctx context.Context) error { return db.Clock.Run(ctx) }
+func (db *DB) Run(ctx context.Context) error {
+	parts, ctx := errgroup.WithContext(ctx)
+	parts.Go(func() error { return db.Clock.Run(ctx) })
+	if db.claimed {
+		parts.Go(func() error { return db.keepClaim(ctx) })
+	}
+	return parts.Wait()
+}
 
 // Close waits for the transactions under way and closes the connections.
 func (db *DB) Close() error {

@@ -198,6 +198,23 @@ func (q *Reader) StateEventsAt(ctx context.Context, rooms map[int64]RoomInfo, po
 	return q.readStateEvents(ctx, rooms, `SELECT `+stateEventColumns+` FROM events e WHERE e.pos = ANY($1)`, Ints(positions))
 }
 
+// CurrentAmong tells which of the events at these positions are state of their
+// room now.
+func (q *Reader) CurrentAmong(ctx context.Context, positions []int64) (map[stream.Pos]bool, error) {
+	current := map[stream.Pos]bool{}
+	if len(positions) == 0 {
+		return current, nil
+	}
+	err := q.each(ctx, `SELECT c.pos FROM events e JOIN current_state c ON c.room = e.room AND c.type = e.type
+		AND c.state_key = e.state_key AND c.pos = e.pos WHERE e.pos = ANY($1)`, func(row scanner) error {
+		var pos int64
+		err := row.Scan(&pos)
+		current[stream.Pos(pos)] = true
+		return err
+	}, Ints(positions))
+	return current, err
+}
+
 // FirstMembers are the first limit members of each room, by room and position,
 // of those who are joined or invited.
 func (q *Reader) FirstMembers(ctx context.Context, rooms []int64, limit int) ([]Membership, error) {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 
@@ -108,6 +109,9 @@ func openDatabase(ctx context.Context, cfg *config.Config, log *slog.Logger) (*s
 	})
 	if err != nil {
 		return nil, err
+	}
+	if err := db.Claim(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("database.url: %w", err), db.Close())
 	}
 	if err := settleServerName(ctx, db, cfg); err != nil {
 		return nil, errors.Join(err, db.Close())

@@ -59,6 +59,13 @@ func startPresence(t *testing.T, p *Presence) (stop func()) {
 	}
 }
 
+// known is how many users are kept in memory.
+func known(p *Presence) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.users)
+}
+
 // told waits so long and gives what others have been told since the last call,
 // sorted.
 func (p *presenceTest) told(wait time.Duration) (told []string) {
@@ -106,8 +113,8 @@ func TestPresenceFollowsSync(t *testing.T) {
 		p.expect(25 * time.Second)
 		p.expect(15*time.Second, isOffline)
 		p.expect(time.Hour)
-		if len(p.users) != 0 {
-			p.t.Errorf("%d users are still known", len(p.users))
+		if n := known(p.Presence); n != 0 {
+			p.t.Errorf("%d users are still known", n)
 		}
 	})
 }
@@ -149,6 +156,7 @@ func TestPresenceSetBySync(t *testing.T) {
 func TestPresenceSetByUser(t *testing.T) {
 	testPresence(t, func(p *presenceTest) {
 		defer p.Seen(alice, phone, "")()
+		p.expect(time.Second, isOnline)
 		p.set(phone, Unavailable, "")
 		p.expect(time.Second, isUnavailable)
 		defer p.Seen(alice, phone, "")() // does not make the user's word undone
@@ -290,7 +298,7 @@ func TestPresenceSwitchedOff(t *testing.T) {
 			t.Errorf("%+v, %v", s, err)
 		}
 		time.Sleep(time.Hour)
-		if p.Enabled() || len(p.users) != 0 || db.Clock.Current() != start {
+		if p.Enabled() || known(p) != 0 || db.Clock.Current() != start {
 			t.Error("something is kept or told")
 		}
 		stop()

@@ -23,7 +23,7 @@ func (a *API) sendMessage(ctx context.Context, who *account.Caller, req *sendReq
 	if err != nil {
 		return nil, err
 	}
-	a.typing.Stop(ctx, req.RoomID, who.UserID)
+	a.presence.Active(who.UserID, who.DeviceID)
 	return &eventID{id}, nil
 }
 

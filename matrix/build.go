@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // Signer is this server's name and the key that it signs events with.
@@ -40,7 +41,7 @@ func (s *Signer) Build(p *Proto) (*Event, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.checkSizes(); err != nil {
+	if err := p.checkNames(); err != nil {
 		return nil, err
 	}
 	id := ""
@@ -88,7 +89,8 @@ func (p *Proto) content(rules version) ([]byte, error) {
 	return CanonicalJSON([]byte(string(content[:len(content)-1])+sep+member), rules.strictNumbers)
 }
 
-func (p *Proto) checkSizes() error {
+// checkNames refuses names that are too long, or that databases cannot store.
+func (p *Proto) checkNames() error {
 	stateKey := ""
 	if p.StateKey != nil {
 		stateKey = *p.StateKey
@@ -98,6 +100,9 @@ func (p *Proto) checkSizes() error {
 	} {
 		if len(field.value) > maxIDSize {
 			return TooLarge.Withf("The event's %s has %d bytes; %d are the most", field.name, len(field.value), maxIDSize)
+		}
+		if strings.IndexByte(field.value, 0) >= 0 {
+			return InvalidParam.Withf("The event's %s must not hold the character NUL", field.name)
 		}
 	}
 	return nil

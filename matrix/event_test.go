@@ -145,6 +145,7 @@ func TestBuildRefuses(t *testing.T) {
 		"lone surrogate":   {Proto{Version: "12", Content: []byte(`{"a":"\ud800"}`)}, BadJSON},
 		"deep":             {Proto{Version: "12", Content: []byte(strings.Repeat(`{"a":`, 100_000))}, BadJSON},
 		"long type":        {Proto{Version: "12", Type: long, Content: []byte(`{}`)}, TooLarge},
+		"NUL in a key":     {Proto{Version: "12", StateKey: ptr("a\x00b"), Content: []byte(`{}`)}, InvalidParam},
 		"long state key":   {Proto{Version: "12", StateKey: &long, Content: []byte(`{}`)}, TooLarge},
 		"event over 65536": {Proto{Version: "12", Content: []byte(`{"b":"` + strings.Repeat("x", 65536) + `"}`)}, TooLarge},
 	} {

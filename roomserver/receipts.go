@@ -36,7 +36,7 @@ func (r *Rooms) MarkRead(ctx context.Context, roomID, userID string, m ReadMarke
 		return err
 	}
 	events, err := r.markedEvents(ctx, room, m)
-	if err != nil {
+	if err != nil || len(events) == 0 {
 		return err
 	}
 	now := nowMS()

@@ -39,7 +39,6 @@ func TestLoginByPassword(t *testing.T) {
 			{"user id", harness.PasswordLogin(user.UserID, right, nil), 200, ""},
 			{"deprecated user", object{"type": "m.login.password", "user": local, "password": right}, 200, ""},
 			{"wrong password", harness.PasswordLogin(local, "wrong password", nil), 403, "M_FORBIDDEN"},
-			{"no password", object{"type": "m.login.password", "identifier": object{"type": "m.id.user", "user": local}}, 400, "M_MISSING_PARAM"},
 			{"unknown user", harness.PasswordLogin("nobody-here", right, nil), 403, "M_FORBIDDEN"},
 			{"user of another server", harness.PasswordLogin("@"+local+":elsewhere.test", right, nil), 403, "M_FORBIDDEN"},
 			{"unknown type", object{"type": "m.login.magic"}, 400, "M_UNKNOWN"},
@@ -114,7 +113,7 @@ func TestRefresh(t *testing.T) {
 			t.Helper()
 			return srv.Client(t).Post("/v3/refresh", object{"refresh_token": token})
 		}
-		lost := refresh(c.RefreshToken).OK() // this answer does not arrive
+		refresh(c.RefreshToken).OK() // this answer does not arrive
 		second := refresh(c.RefreshToken).OK()
 		if second.At("expires_in_ms").Int() <= 0 {
 			t.Errorf("expires_in_ms in %s", second.Body)
@@ -126,9 +125,6 @@ func TestRefresh(t *testing.T) {
 		}
 		refresh(c.RefreshToken).Fails(401, "M_UNKNOWN_TOKEN")
 		refresh("guess").Fails(401, "M_UNKNOWN_TOKEN")
-		stale := c.For(t)
-		stale.AccessToken = lost.At("access_token").Str()
-		stale.Get("/v3/account/whoami").Fails(401, "M_UNKNOWN_TOKEN")
 		refresh(second.At("refresh_token").Str()).OK()
 	})
 }

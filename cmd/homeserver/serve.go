@@ -17,6 +17,7 @@ import (
 	"beep/matrix"
 	"beep/roomserver"
 	"beep/storage"
+	"beep/syncapi"
 	"beep/web"
 )
 
@@ -33,6 +34,7 @@ type homeserver struct {
 	rooms    *roomserver.Rooms
 	typing   *roomserver.Typing
 	clients  *clientapi.API
+	sync     *syncapi.API
 	front    *web.Server
 }
 
@@ -80,11 +82,15 @@ func build(ctx context.Context, cfg *config.Config, dir *dataDir, log *slog.Logg
 	h.rooms = roomserver.New(roomserver.Options{
 		DB: h.db, Signer: dir.signer, DefaultVersion: matrix.RoomVersion(cfg.Rooms.DefaultVersion), Logger: log,
 	})
-	h.accounts = newAccounts(cfg, h.db, h.limiter, dir.registrationSecret, log, h.leaveRooms)
+	h.accounts = newAccounts(cfg, h.db, h.limiter, dir.registrationSecret, log, h.leaveRooms, h.removeUserData)
 	h.presence = account.NewPresence(h.db, cfg.Presence.Enabled, log)
 	h.typing = roomserver.NewTyping(h.rooms)
+	filters := account.NewFilters(h.db)
+	h.sync = syncapi.New(syncapi.Options{
+		DB: h.db, Rooms: h.rooms, Accounts: h.accounts, Filters: filters, Presence: h.presence, Typing: h.typing, Logger: log,
+	})
 	h.clients = clientapi.New(clientapi.Parts{
-		Accounts: h.accounts, Rooms: h.rooms, Filters: account.NewFilters(h.db), Presence: h.presence, Typing: h.typing,
+		Accounts: h.accounts, Rooms: h.rooms, Filters: filters, Presence: h.presence, Typing: h.typing,
 		BaseURL: cfg.BaseURL(), WellKnown: cfg.WellKnown,
 	})
 	if h.front, err = h.listen(ctx); err != nil {
@@ -170,7 +176,13 @@ func (h *homeserver) clientRoutes() http.Handler {
 		TrustUnixPeers: true,
 	})
 	h.clients.Routes(router)
+	h.sync.Routes(router)
 	return router
+}
+
+// removeUserData removes what a deactivated user kept here.
+func (h *homeserver) removeUserData(ctx context.Context, user account.User) error {
+	return h.accounts.RemoveUserData(ctx, user)
 }
 
 // leaveRooms takes a deactivated user out of all rooms.
@@ -228,6 +240,7 @@ func (h *homeserver) run(ctx context.Context) error {
 	background.Go(func() error { return h.accounts.Run(below) })
 	background.Go(func() error { return h.presence.Run(below) })
 	background.Go(func() error { return h.typing.Run(below) })
+	background.Go(func() error { return h.sync.Run(below) })
 	background.Go(func() error { return h.db.Run(below) })
 	background.Go(func() error { return h.withdraw(front) })
 	context.AfterFunc(below, stopFront) // without one of them there is nothing to serve

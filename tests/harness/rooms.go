@@ -8,6 +8,9 @@ import (
 // CreateRoom makes a room and gives its id.
 func (c *Client) CreateRoom(body Object) string {
 	c.t.Helper()
+	if body == nil {
+		body = Object{}
+	}
 	id := c.Post("/v3/createRoom", body).OK().At("room_id").Str()
 	if id == "" {
 		c.t.Fatal("the new room has no id")
@@ -37,7 +40,7 @@ func (c *Client) Leave(room string) {
 	c.Post(Path("/v3/rooms/%s/leave", room), nil).OK()
 }
 
-// Invite, kick, ban or unban another user.
+// Change does an action (invite, kick, ban, unban) on another user.
 func (c *Client) Change(action, room string, target *Client) *Response {
 	c.t.Helper()
 	return c.Post(Path("/v3/rooms/%s/%s", room, action), Object{"user_id": target.UserID})

@@ -249,7 +249,7 @@ func excerpt(text string, at int) string {
 
 func tail(text string, n int) string { return text[max(0, len(text)-n):] }
 
-// Name is a name that no other test at this server has.
+// UniqueName is a name that no other test at this server has.
 func (s *Server) UniqueName(prefix string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

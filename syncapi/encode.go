@@ -1,0 +1,255 @@
+package syncapi
+
+import (
+	"cmp"
+	"slices"
+	"strconv"
+	"time"
+
+	"beep/account"
+	"beep/matrix"
+	"beep/roomserver"
+	"beep/storage"
+	"beep/stream"
+)
+
+// answer is the answer to GET /sync.
+type answer struct {
+	*query
+	upTo            stream.Pos
+	joined, left    []*room
+	invites, knocks []*invite
+	accountData     []storage.AccountData
+	presence        []storage.Presence
+}
+
+// empty tells that nothing is new.
+func (a *answer) empty() bool {
+	return len(a.joined)+len(a.left)+len(a.invites)+len(a.knocks)+len(a.accountData)+len(a.presence) == 0
+}
+
+// writer appends JSON.
+type writer struct {
+	*answer
+	dst     []byte
+	view    roomserver.View
+	scratch []byte
+}
+
+// AppendJSON appends the answer.
+func (a *answer) AppendJSON(dst []byte) []byte {
+	w := &writer{answer: a, dst: dst}
+	w.view = roomserver.View{UserID: a.userID, Device: a.device, Now: time.Now().UnixMilli(), Federation: a.filter.Federation}
+	w.dst = strconv.AppendInt(append(w.dst, `{"next_batch":"s`...), int64(a.upTo), 10)
+	w.text(`"`)
+	if len(a.accountData) > 0 {
+		w.text(`,"account_data":`)
+		w.userData(a.accountData)
+	}
+	if len(a.presence) > 0 {
+		w.text(`,"presence":{"events":[`)
+		for i, p := range a.presence {
+			w.comma(i)
+			w.dst = account.AppendPresence(append(w.dst, `{"content":`...), p, w.view.Now)
+			w.dst = matrix.AppendString(append(w.dst, `,"sender":`...), p.UserID)
+			w.text(`,"type":"m.presence"}`)
+		}
+		w.text(`]}`)
+	}
+	w.rooms()
+	w.text(`}`)
+	return w.dst
+}
+
+func (w *writer) text(s string) { w.dst = append(w.dst, s...) }
+
+// comma comes before all items of a list but the first.
+func (w *writer) comma(i int) {
+	if i > 0 {
+		w.dst = append(w.dst, ',')
+	}
+}
+
+func (w *writer) rooms() {
+	if len(w.joined)+len(w.left)+len(w.invites)+len(w.knocks) == 0 {
+		return
+	}
+	w.text(`,"rooms":{`)
+	start := len(w.dst)
+	section := func(name string, n int, id func(i int) string, write func(i int)) {
+		if n == 0 {
+			return
+		}
+		w.comma(len(w.dst) - start)
+		w.dst = append(matrix.AppendString(w.dst, name), ':', '{')
+		for i := range n {
+			w.comma(i)
+			w.dst = append(matrix.AppendString(w.dst, id(i)), ':')
+			write(i)
+		}
+		w.text(`}`)
+	}
+	section("join", len(w.joined), func(i int) string { return w.joined[i].id }, func(i int) { w.joinedRoom(w.joined[i]) })
+	section("invite", len(w.invites), func(i int) string { return w.invites[i].roomID }, func(i int) { w.invite("invite_state", w.invites[i]) })
+	section("knock", len(w.knocks), func(i int) string { return w.knocks[i].roomID }, func(i int) { w.invite("knock_state", w.knocks[i]) })
+	section("leave", len(w.left), func(i int) string { return w.left[i].id }, func(i int) { w.leftRoom(w.left[i]) })
+	w.text(`}`)
+}
+
+func (w *writer) joinedRoom(r *room) {
+	w.text(`{`)
+	w.timeline(r)
+	if r.fresh || len(r.state) > 0 || w.stateAfter() {
+		w.state(r)
+	}
+	if r.summary != nil {
+		w.dst = r.summary.append(append(w.dst, `,"summary":`...), w.userID)
+	}
+	if r.fresh || r.typed || len(r.receipts) > 0 {
+		w.ephemeral(r)
+	}
+	if r.fresh || len(r.accountData) > 0 {
+		w.text(`,"account_data":`)
+		w.userData(r.accountData)
+	}
+	w.text(`}`)
+}
+
+func (w *writer) leftRoom(r *room) {
+	w.text(`{`)
+	w.timeline(r)
+	w.state(r)
+	if len(r.accountData) > 0 {
+		w.text(`,"account_data":`)
+		w.userData(r.accountData)
+	}
+	w.text(`}`)
+}
+
+func (w *writer) timeline(r *room) {
+	w.text(`"timeline":{"events":[`)
+	for i, e := range r.timeline {
+		w.comma(i)
+		w.view.Membership = e.membership
+		w.event(e.rendered)
+	}
+	w.dst = strconv.AppendBool(append(w.dst, `],"limited":`...), r.limited)
+	w.dst = matrix.AppendString(append(w.dst, `,"prev_batch":`...), r.prevBatch(roomserver.TokenAt(w.upTo)).String())
+	w.text(`}`)
+}
+
+func (w *writer) state(r *room) {
+	w.text(`,"`)
+	w.text(w.stateKey)
+	w.text(`":{"events":[`)
+	w.view.Membership = ""
+	for i, e := range r.state {
+		w.comma(i)
+		w.event(e)
+	}
+	w.text(`]}`)
+}
+
+// event appends an event, or those of its fields that the client wants.
+func (w *writer) event(e *roomserver.ClientEvent) {
+	if w.filter.Fields.All() {
+		w.dst = e.AppendJSON(w.dst, w.view)
+		return
+	}
+	w.scratch = e.AppendJSON(w.scratch[:0], w.view)
+	w.dst = w.filter.Fields.Append(w.dst, w.scratch)
+}
+
+// userData appends account data as a batch of events.
+func (w *writer) userData(list []storage.AccountData) {
+	w.text(`{"events":[`)
+	for i, d := range list {
+		w.comma(i)
+		w.dst = append(append(w.dst, `{"content":`...), d.Content...)
+		w.dst = append(matrix.AppendString(append(w.dst, `,"type":`...), d.Type), '}')
+	}
+	w.text(`]}`)
+}
+
+// invite appends the stripped state of a room with the user's own member event.
+func (w *writer) invite(name string, i *invite) {
+	w.text(`{"`)
+	w.text(name)
+	w.text(`":{"events":[`)
+	if n := len(i.stripped); n > len(`[]`) {
+		w.dst = append(append(w.dst, i.stripped[1:n-1]...), ',')
+	}
+	w.dst = roomserver.AppendStripped(w.dst, i.member)
+	w.text(`]}}`)
+}
+
+// ephemeral appends who types and what has been read: one m.receipt event for each
+// thread.
+func (w *writer) ephemeral(r *room) {
+	w.text(`,"ephemeral":{"events":[`)
+	start := len(w.dst)
+	if r.typed {
+		w.text(`{"content":{"user_ids":[`)
+		for i, userID := range r.typing {
+			w.comma(i)
+			w.dst = matrix.AppendString(w.dst, userID)
+		}
+		w.text(`]},"type":"m.typing"}`)
+	}
+	var threads []string
+	byThread := map[string][]storage.Receipt{}
+	for _, receipt := range r.receipts {
+		if _, known := byThread[receipt.ThreadID]; !known {
+			threads = append(threads, receipt.ThreadID)
+		}
+		byThread[receipt.ThreadID] = append(byThread[receipt.ThreadID], receipt)
+	}
+	for _, thread := range threads {
+		w.comma(len(w.dst) - start)
+		w.receipts(byThread[thread])
+	}
+	w.text(`]}`)
+}
+
+// receipts appends an m.receipt event with the receipts of one thread: of each
+// user the last.
+func (w *writer) receipts(list []storage.Receipt) {
+	type who struct{ receiptType, userID string }
+	seen := map[who]bool{}
+	last := make([]storage.Receipt, 0, len(list))
+	for _, receipt := range slices.Backward(list) {
+		if by := (who{receipt.Type, receipt.UserID}); !seen[by] {
+			seen[by] = true
+			last = append(last, receipt)
+		}
+	}
+	slices.SortFunc(last, func(a, b storage.Receipt) int {
+		return cmp.Or(cmp.Compare(a.EventID, b.EventID), cmp.Compare(a.Type, b.Type), cmp.Compare(a.UserID, b.UserID))
+	})
+	w.text(`{"content":{`)
+	for i, receipt := range last {
+		switch {
+		case i == 0 || last[i-1].EventID != receipt.EventID:
+			if i > 0 {
+				w.text(`}},`)
+			}
+			w.dst = append(matrix.AppendString(w.dst, receipt.EventID), ':', '{')
+			w.dst = append(matrix.AppendString(w.dst, receipt.Type), ':', '{')
+		case last[i-1].Type != receipt.Type:
+			w.text(`},`)
+			w.dst = append(matrix.AppendString(w.dst, receipt.Type), ':', '{')
+		default:
+			w.text(`,`)
+		}
+		w.receipt(receipt)
+	}
+	w.text(`}}},"type":"m.receipt"}`)
+}
+
+func (w *writer) receipt(receipt storage.Receipt) {
+	w.dst = matrix.AppendString(w.dst, receipt.UserID)
+	if w.text(`:{`); receipt.ThreadID != "" {
+		w.dst = append(matrix.AppendString(append(w.dst, `"thread_id":`...), receipt.ThreadID), ',')
+	}
+	w.dst = append(strconv.AppendInt(append(w.dst, `"ts":`...), receipt.TS, 10), '}')
+}

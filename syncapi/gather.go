@@ -1,0 +1,185 @@
+package syncapi
+
+import (
+	"context"
+	"errors"
+
+	"beep/matrix"
+	"beep/roomserver"
+	"beep/storage"
+	"beep/stream"
+)
+
+// gathering is an answer in the making.
+type gathering struct {
+	*query
+	view
+	api    *API
+	answer *answer
+
+	rooms     map[int64]*room // by number; nil for rooms of which nothing is told
+	order     []*room         // those that are not nil, in the order of their coming
+	presence  map[string]storage.Presence
+	newcomers map[string]struct{} // who came into a room that the user was in already
+	loaded    map[int64]storage.RoomInfo
+	sent      *sentMembers // what the device has got; nil without lazy loading
+}
+
+// room is what is told of a room that the user is in or has left.
+type room struct {
+	number int64
+	id     string
+	left   bool
+	// fresh tells that the client has no state of the room yet, or wants all of it.
+	fresh bool
+	// joined tells that the user has come into the room since the client's token.
+	joined bool
+	// checked tells that the user was not in the room all the time, so that some
+	// events may be hidden.
+	checked bool
+	// ownOnly tells that the user was not in the room since the client's token: all
+	// that is told are the user's own events.
+	ownOnly bool
+	// stored tells that the timeline comes from the database.
+	stored bool
+
+	from stream.Pos              // the timeline is of from < pos <= end
+	end  *roomserver.ClientEvent // the event with which the user left; nil: now
+	own  []shown                 // the user's own member events after the end
+
+	events   []shown // those of the timeline's range that were looked at, in order
+	complete bool    // these are all events of the range
+	timeline []shown // what of them is shown
+	limited  bool
+
+	base    map[stateName]*storage.Event // the state at the end, or what has changed of it
+	members map[string]struct{}          // whose member events the client needs to have
+	state   []*roomserver.ClientEvent
+	summary *summary
+
+	typed       bool
+	typing      []string
+	receipts    []storage.Receipt
+	accountData []storage.AccountData
+}
+
+// shown is an event with the user's membership at it.
+type shown struct {
+	*storage.Event
+	rendered   *roomserver.ClientEvent // nil until it is sure that it will be shown
+	membership string                  // "" is not told
+}
+
+// stateName is a state event's type and key.
+type stateName struct{ eventType, stateKey string }
+
+func nameOf(e *matrix.Event) stateName { return stateName{e.Type, *e.StateKey} }
+
+func newGathering(a *API, q *query, v view) *gathering {
+	g := &gathering{
+		query: q, view: v, api: a, answer: &answer{query: q, upTo: v.upTo},
+		rooms: map[int64]*room{}, presence: map[string]storage.Presence{}, newcomers: map[string]struct{}{},
+	}
+	if g.lazy() {
+		g.sent = a.lazy.device(deviceKey{q.userID, q.device}, q.token)
+	}
+	return g
+}
+
+// room gives what is being gathered of a room that the user is joined to; nil of
+// a room of which nothing is told.
+func (g *gathering) room(number int64) *room {
+	if r, known := g.rooms[number]; known {
+		return r
+	}
+	var r *room
+	if p := g.places[number]; p.membership == "join" {
+		r = &room{number: number, id: p.roomID, from: g.since, fresh: g.fullState}
+	}
+	return g.add(number, r)
+}
+
+// add takes up a room, unless it is nil or the filter wants nothing of it.
+func (g *gathering) add(number int64, r *room) *room {
+	if r != nil && !g.filter.Room.AllowsRoom(r.id) {
+		r = nil
+	}
+	g.rooms[number] = r
+	if r != nil {
+		g.order = append(g.order, r)
+	}
+	return r
+}
+
+// addJoined takes up all rooms that the user is joined to.
+func (g *gathering) addJoined() {
+	for number := range g.places {
+		g.room(number)
+	}
+}
+
+// numbers are the numbers of the rooms that are chosen.
+func (g *gathering) numbers(choose func(*room) bool) []int64 {
+	var list []int64
+	for _, r := range g.order {
+		if choose(r) {
+			list = append(list, r.number)
+		}
+	}
+	return list
+}
+
+// infos finds what it takes to read events of these rooms.
+func (g *gathering) infos(ctx context.Context, rooms []*room) (map[int64]storage.RoomInfo, error) {
+	infos := make(map[int64]storage.RoomInfo, len(rooms))
+	var missing []int64
+	for _, r := range rooms {
+		if info, known := g.loaded[r.number]; known {
+			infos[r.number] = info
+		} else if len(r.events) > 0 {
+			infos[r.number] = storage.RoomInfo{ID: r.id, Version: r.events[0].Version}
+		} else {
+			missing = append(missing, r.number)
+		}
+	}
+	loaded, err := g.api.db.RoomInfos(ctx, missing)
+	if err != nil {
+		return nil, err
+	}
+	if g.loaded == nil {
+		g.loaded = loaded
+	}
+	for number, info := range loaded {
+		g.loaded[number], infos[number] = info, info
+	}
+	return infos, nil
+}
+
+// finish makes the answer of what was collected.
+func (g *gathering) finish(ctx context.Context) error {
+	for _, step := range []func(context.Context) error{
+		g.timelines, g.states, g.summaries, g.lazyMembers, g.settleStates, g.finishPresence,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	for _, r := range g.order {
+		if r.left {
+			g.answer.left = append(g.answer.left, r)
+		} else if !r.empty() || g.initial || g.fullState {
+			g.finishTyping(r)
+			g.answer.joined = append(g.answer.joined, r)
+		}
+	}
+	return nil
+}
+
+// empty tells that there is nothing new in the room.
+func (r *room) empty() bool {
+	return !r.joined && len(r.timeline) == 0 && !r.limited && len(r.state) == 0 && r.summary == nil &&
+		!r.typed && len(r.receipts) == 0 && len(r.accountData) == 0
+}
+
+// errWindow tells that the window of the log cannot answer.
+var errWindow = errors.New("the window does not reach back so far")

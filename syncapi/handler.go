@@ -1,0 +1,226 @@
+// Package syncapi tells clients what is new: GET /sync. A user's newest events
+// come from the window of the log; who has fallen behind, or begins, is served
+// from the database, with a number of queries that does not depend on the number
+// of rooms.
+package syncapi
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"beep/account"
+	"beep/matrix"
+	"beep/roomserver"
+	"beep/storage"
+	"beep/stream"
+	"beep/web"
+)
+
+// maxTimeout is the longest that a client may wait.
+const maxTimeout = 5 * time.Minute
+
+// Options are what the API stands on.
+type Options struct {
+	DB       *storage.DB
+	Rooms    *roomserver.Rooms
+	Accounts *account.Accounts
+	Filters  *account.Filters
+	Presence *account.Presence
+	Typing   *roomserver.Typing
+	// Logger takes what happens in the background; nil discards it.
+	Logger *slog.Logger
+}
+
+// API has the handler of GET /sync.
+type API struct {
+	db       *storage.DB
+	rooms    *roomserver.Rooms
+	accounts *account.Accounts
+	filters  *account.Filters
+	presence *account.Presence
+	typing   *roomserver.Typing
+	sessions *sessions
+	lazy     *lazyDevices
+	started  stream.Pos // what came up to here came before the program was started
+}
+
+// New is the API over these parts. Call [API.Run] beside it.
+func New(o Options) *API {
+	return &API{
+		db: o.DB, rooms: o.Rooms, accounts: o.Accounts, filters: o.Filters, presence: o.Presence, typing: o.Typing,
+		sessions: newSessions(o.DB), lazy: newLazyDevices(), started: o.DB.Clock.Current(),
+	}
+}
+
+// Run wakes the clients that wait, until the context is done.
+func (a *API) Run(ctx context.Context) error {
+	a.sessions.run(ctx)
+	return nil
+}
+
+// Routes registers the API.
+func (a *API) Routes(rt *web.Router) {
+	web.GET(rt, "/_matrix/client/v3/sync", a.user, a.sync, web.LongPoll())
+}
+
+// user is the authentication: guests may sync.
+func (a *API) user(r *http.Request) (*account.Caller, error) { return a.accounts.Authenticate(r) }
+
+// syncRequest is GET /sync.
+type syncRequest struct {
+	Filter             string `query:"filter"`
+	Since              string `query:"since"`
+	FullState          bool   `query:"full_state"`
+	SetPresence        string `query:"set_presence"`
+	Timeout            int64  `query:"timeout"`
+	StateAfter         bool   `query:"use_state_after"`
+	UnstableStateAfter bool   `query:"org.matrix.msc4222.use_state_after"`
+}
+
+// query is a request that has been understood.
+type query struct {
+	userID, device string
+	filter         *matrix.Filter
+	initial        bool       // no since: everything
+	token          stream.Pos // since, as the client gave it
+	since          stream.Pos // what came up to here is no news
+	fullState      bool
+	stateKey       string // the name of the section with the state
+	limit          int    // of a room's timeline
+}
+
+const (
+	defaultTimeline = 10
+	maxTimeline     = 200
+)
+
+// stateAfter tells whether the client wants the state at the end of the timeline.
+func (q *query) stateAfter() bool { return q.stateKey != stateBefore }
+
+// The names of the section with the state: before and after the timeline.
+const (
+	stateBefore        = "state"
+	stateAfter         = "state_after"
+	stateAfterUnstable = "org.matrix.msc4222.state_after"
+)
+
+func (a *API) query(ctx context.Context, who *account.Caller, req *syncRequest) (*query, error) {
+	q := &query{userID: who.UserID, device: who.DeviceID, fullState: req.FullState, stateKey: stateBefore}
+	switch req.SetPresence {
+	case "", account.Online, account.Offline, account.Unavailable:
+	default:
+		return nil, matrix.InvalidParam.With("set_presence must be online, unavailable or offline")
+	}
+	switch {
+	case req.StateAfter:
+		q.stateKey = stateAfter
+	case req.UnstableStateAfter:
+		q.stateKey = stateAfterUnstable
+	}
+	var err error
+	if q.initial = req.Since == ""; !q.initial {
+		if q.token, err = parseToken(req.Since); err != nil {
+			return nil, err
+		}
+	}
+	q.since = q.token
+	if q.filter, err = a.filters.Get(ctx, who.UserID, req.Filter); err != nil {
+		return nil, err
+	}
+	q.limit = min(q.filter.Room.Timeline.LimitOr(defaultTimeline), maxTimeline)
+	return q, nil
+}
+
+// parseToken reads a token of /sync: s and the position.
+func parseToken(text string) (stream.Pos, error) {
+	if text[0] == 's' {
+		n, err := strconv.ParseUint(text[1:], 10, 63)
+		if err == nil && n < math.MaxInt64/storage.OrderScale {
+			return stream.Pos(n), nil
+		}
+	}
+	return 0, matrix.InvalidParam.With("since is not a token of /sync")
+}
+
+// sync is GET /sync.
+func (a *API) sync(ctx context.Context, who *account.Caller, req *syncRequest) (*answer, error) {
+	q, err := a.query(ctx, who, req)
+	if err != nil {
+		return nil, err
+	}
+	ended := a.presence.Seen(who.UserID, who.DeviceID, req.SetPresence)
+	defer ended()
+	wait := min(max(req.Timeout, 0), maxTimeout.Milliseconds())
+	if q.initial || q.fullState {
+		wait = 0
+	}
+	return a.await(ctx, q, time.Duration(wait)*time.Millisecond)
+}
+
+// await answers as soon as there is something to tell, or when time is up.
+func (a *API) await(ctx context.Context, q *query, timeout time.Duration) (*answer, error) {
+	timeUp := time.NewTimer(timeout)
+	defer timeUp.Stop()
+	last := timeout == 0
+	for {
+		answer, err := a.follow(ctx, q, timeUp.C, &last)
+		if !errors.Is(err, errDead) {
+			return answer, err
+		}
+	}
+}
+
+// errDead tells that the session has lost sight of the log.
+var errDead = errors.New("the session is dead")
+
+// follow is await for as long as the user's session lives. last is set when there
+// is no time left to wait.
+func (a *API) follow(ctx context.Context, q *query, timeUp <-chan time.Time, last *bool) (*answer, error) {
+	s, err := a.sessions.acquire(ctx, q.userID)
+	if err != nil {
+		return nil, err
+	}
+	defer a.sessions.release(s)
+	for {
+		v := a.sessions.look(s, q.since)
+		if v.dead {
+			return nil, errDead
+		}
+		// A token from the future is from before a backup was restored.
+		q.since = min(q.since, v.upTo)
+		answer, err := a.answer(ctx, q, v)
+		if err != nil || *last || !answer.empty() {
+			return answer, err
+		}
+		q.since = v.upTo
+		first := a.sessions.wait(ctx, s, q.since, timeUp)
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if *last = first == 0; !*last {
+			q.since = max(q.since, first-1)
+		}
+	}
+}
+
+// answer gathers what is new for the user as of the view.
+func (a *API) answer(ctx context.Context, q *query, v view) (*answer, error) {
+	g := newGathering(a, q, v)
+	switch {
+	case q.initial:
+		return g.answer, g.everything(ctx)
+	case v.quiet && !q.fullState:
+		return g.answer, nil
+	}
+	err := g.fromWindow(ctx)
+	if errors.Is(err, errWindow) {
+		g = newGathering(a, q, v)
+		err = g.fromDatabase(ctx)
+	}
+	return g.answer, err
+}

@@ -1,0 +1,223 @@
+package syncapi
+
+import (
+	"container/list"
+	"context"
+	"sync"
+
+	"beep/storage"
+	"beep/stream"
+)
+
+// lazy tells whether the client loads members as it needs them (client-server API,
+// "Lazy-loading room members").
+func (g *gathering) lazy() bool { return g.filter.Room.State.LazyLoadMembers }
+
+// lazyMembers adds to the bases the members that a client with lazy loading needs:
+// the senders in the timeline, the heroes, and the user where the state is whole.
+func (g *gathering) lazyMembers(ctx context.Context) error {
+	if !g.lazy() || g.filter.Room.State.AllowsNothing() {
+		return nil
+	}
+	var rooms []*room
+	var senders, members []int64
+	for _, r := range g.order {
+		if r.ownOnly {
+			continue
+		}
+		events, others := g.needSenders(r), g.needOthers(r)
+		if len(events)+len(others) > 0 {
+			rooms = append(rooms, r)
+			senders, members = append(senders, events...), append(members, others...)
+		}
+	}
+	if len(rooms) == 0 {
+		return nil
+	}
+	infos, err := g.infos(ctx, rooms)
+	if err != nil {
+		return err
+	}
+	found, err := g.api.db.SenderMembers(ctx, infos, senders)
+	if err != nil {
+		return err
+	}
+	g.addMembers(found)
+	found, err = g.api.db.StateEventsAt(ctx, infos, members)
+	if err != nil {
+		return err
+	}
+	g.addMembers(found)
+	return g.rewind(ctx, rooms, infos)
+}
+
+// needSenders notes whose member events the timeline needs. It gives an event of
+// each whose member event has to be looked for.
+func (g *gathering) needSenders(r *room) (events []int64) {
+	told := map[string]bool{}
+	for i := range r.timeline {
+		e := r.timeline[i].Event
+		if e.Type == "m.room.member" && e.StateKey != nil {
+			if g.stateAfter() && r.fresh {
+				r.need(*e.StateKey)
+			}
+			told[*e.StateKey] = true // by the timeline, from here on
+		}
+		if told[e.Sender] {
+			continue
+		}
+		told[e.Sender] = true
+		if g.need(r, e.Sender) {
+			events = append(events, int64(e.Pos))
+		}
+	}
+	return events
+}
+
+// needOthers notes the members that the client needs though they have sent
+// nothing. It gives the positions of those member events that have to be loaded.
+func (g *gathering) needOthers(r *room) (positions []int64) {
+	if r.fresh && !r.left && g.need(r, g.userID) {
+		positions = append(positions, int64(g.places[r.number].pos))
+	}
+	if r.summary == nil {
+		return positions
+	}
+	for _, hero := range r.summary.heroes(g.userID) {
+		if g.need(r, hero.UserID) {
+			positions = append(positions, int64(hero.Pos))
+		}
+	}
+	return positions
+}
+
+// need notes that the client needs a member event, unless it has got that before.
+// It tells whether the base lacks it.
+func (g *gathering) need(r *room, userID string) (missing bool) {
+	if !r.fresh && !g.filter.Room.State.IncludeRedundantMembers && g.sent.has(r.number, userID) {
+		return false
+	}
+	r.need(userID)
+	return r.base[stateName{"m.room.member", userID}] == nil
+}
+
+func (r *room) need(userID string) {
+	if r.members == nil {
+		r.members = map[string]struct{}{}
+	}
+	r.members[userID] = struct{}{}
+}
+
+// addMembers adds member events to the bases that lack them.
+func (g *gathering) addMembers(events []storage.Event) {
+	for i := range events {
+		r := g.rooms[events[i].Room]
+		if r.base == nil {
+			r.base = map[stateName]*storage.Event{}
+		}
+		if name := nameOf(events[i].Event); r.base[name] == nil {
+			r.base[name] = &events[i]
+		}
+	}
+}
+
+// remember notes which member events the client has got with this answer.
+func (g *gathering) remember(r *room) {
+	if !g.lazy() {
+		return
+	}
+	for _, e := range r.state {
+		if e.Type == "m.room.member" {
+			g.sent.add(r.number, *e.StateKey, g.upTo)
+		}
+	}
+	for i := range r.timeline {
+		if e := r.timeline[i].Event; e.Type == "m.room.member" && e.StateKey != nil {
+			g.sent.add(r.number, *e.StateKey, g.upTo)
+		}
+	}
+}
+
+// lazyDevices remember which member events devices with lazy loading have got.
+// What they forget is sent again.
+type lazyDevices struct {
+	mu      sync.Mutex
+	devices map[deviceKey]*sentMembers
+	recent  *list.List // of *sentMembers, the longest unused first
+	members int
+}
+
+// maxSentMembers bounds what is remembered of all devices together: about 100
+// bytes for each.
+const maxSentMembers = 200_000
+
+type deviceKey struct{ userID, deviceID string }
+
+// sentMembers are the members that one device has got.
+type sentMembers struct {
+	all     *lazyDevices // its mu guards the rest
+	key     deviceKey
+	element *list.Element
+	members map[sentMember]stream.Pos // the next_batch of the answer that had it
+	newest  stream.Pos
+}
+
+type sentMember struct {
+	room   int64
+	userID string
+}
+
+func newLazyDevices() *lazyDevices {
+	return &lazyDevices{devices: map[deviceKey]*sentMembers{}, recent: list.New()}
+}
+
+// device finds what a device has got with the answers up to its token. What was in
+// later answers it never got, or it would have sent a later token.
+func (l *lazyDevices) device(key deviceKey, token stream.Pos) *sentMembers {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	d := l.devices[key]
+	if d == nil {
+		d = &sentMembers{all: l, key: key, members: map[sentMember]stream.Pos{}}
+		d.element = l.recent.PushBack(d)
+		l.devices[key] = d
+	} else {
+		l.recent.MoveToBack(d.element)
+	}
+	if d.newest <= token {
+		return d
+	}
+	for m, batch := range d.members {
+		if batch > token {
+			delete(d.members, m)
+			l.members--
+		}
+	}
+	d.newest = token
+	return d
+}
+
+func (d *sentMembers) has(room int64, userID string) bool {
+	d.all.mu.Lock()
+	defer d.all.mu.Unlock()
+	_, sent := d.members[sentMember{room, userID}]
+	return sent
+}
+
+func (d *sentMembers) add(room int64, userID string, batch stream.Pos) {
+	l := d.all
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.devices[d.key] != d {
+		return // forgotten meanwhile
+	}
+	before := len(d.members)
+	d.members[sentMember{room, userID}] = batch
+	d.newest = max(d.newest, batch)
+	l.members += len(d.members) - before
+	for l.members > maxSentMembers {
+		oldest := l.recent.Remove(l.recent.Front()).(*sentMembers)
+		delete(l.devices, oldest.key)
+		l.members -= len(oldest.members)
+	}
+}

@@ -1,0 +1,197 @@
+package syncapi
+
+import (
+	"context"
+
+	"beep/matrix"
+	"beep/roomserver"
+)
+
+// invite is a room that the user is invited to, or knocks at.
+type invite struct {
+	roomID   string
+	member   *matrix.Event // the user's own
+	stripped []byte        // the room's stripped state, a JSON list; nil for none
+}
+
+// changes are the user's own member events since the client's token, by room and
+// in order.
+type changes map[int64][]*roomserver.ClientEvent
+
+// before is the user's membership before a member event, "" for none.
+func before(e *roomserver.ClientEvent) string {
+	if e.Replaced == nil {
+		return ""
+	}
+	return e.Replaced.Membership()
+}
+
+// classify takes up the rooms that the user has come into or left.
+func (g *gathering) classify(ctx context.Context, all changes) error {
+	var stripped []int64
+	var left []*room
+	for number, own := range all {
+		last := own[len(own)-1]
+		switch last.Membership() {
+		case "join":
+			g.add(number, g.joinedRoom(number, own))
+		case "invite", "knock":
+			g.rooms[number] = nil
+			if g.allowsInvite(last.Event.Event) {
+				stripped = append(stripped, g.addInvite(last)...)
+			}
+		default:
+			left = append(left, g.leftRoom(number, own))
+		}
+	}
+	if err := g.addLeft(ctx, left); err != nil {
+		return err
+	}
+	return g.loadStripped(ctx, stripped)
+}
+
+// joinedRoom is a room that the user is joined to, and was not all the time, or
+// only changed the profile in.
+func (g *gathering) joinedRoom(number int64, own []*roomserver.ClientEvent) *room {
+	r := &room{number: number, id: own[0].RoomID, from: g.since, fresh: g.fullState}
+	for _, e := range own {
+		r.checked = r.checked || before(e) != "join" || e.Membership() != "join"
+	}
+	if before(own[0]) != "join" {
+		// The timeline begins before the join: this is where the client learns what
+		// there is to read.
+		r.fresh, r.joined, r.stored, r.from = true, true, true, 0
+	}
+	return r
+}
+
+// leftRoom is a room that the user has left, is banned from, or has refused to come into.
+func (g *gathering) leftRoom(number int64, own []*roomserver.ClientEvent) *room {
+	r := &room{number: number, id: own[0].RoomID, left: true, from: g.since}
+	membership := before(own[0])
+	if membership != "join" {
+		r.fresh, r.stored, r.from = true, true, 0
+	}
+	joins := 0
+	for _, e := range own {
+		if membership == "join" && e.Membership() != "join" {
+			r.end, r.own = e, nil
+		} else if r.end != nil {
+			r.own = append(r.own, shown{e.Event, e, e.Membership()})
+		}
+		if membership != "join" && e.Membership() == "join" {
+			joins++
+		}
+		membership = e.Membership()
+	}
+	r.checked = joins > 0
+	if r.end == nil {
+		last := own[len(own)-1]
+		r.ownOnly, r.stored, r.complete = true, false, true
+		r.own = []shown{{last.Event, last, last.Membership()}}
+	}
+	return r
+}
+
+// addLeft takes up rooms that the user has left, but those that the user has forgotten.
+func (g *gathering) addLeft(ctx context.Context, left []*room) error {
+	if len(left) == 0 {
+		return nil
+	}
+	memberships, err := g.api.db.Memberships(ctx, g.userID)
+	if err != nil {
+		return err
+	}
+	forgotten := map[int64]bool{}
+	for _, m := range memberships {
+		forgotten[m.Room] = m.Forgotten
+	}
+	for _, r := range left {
+		if forgotten[r.number] {
+			g.rooms[r.number] = nil
+		} else {
+			g.add(r.number, r)
+		}
+	}
+	return nil
+}
+
+// allowsInvite tells whether the user is told of an invite or knock: not of those
+// from ignored users.
+func (g *gathering) allowsInvite(member *matrix.Event) bool {
+	return !g.ignores(member.Sender) && g.filter.Room.AllowsRoom(member.RoomID)
+}
+
+// ignores tells whether the user ignores another one.
+func (g *gathering) ignores(userID string) bool {
+	_, ignored := g.ignored[userID]
+	return ignored && userID != g.userID
+}
+
+// addInvite takes up an invite or a knock. It gives the room's number when its
+// stripped state has to be loaded.
+func (g *gathering) addInvite(e *roomserver.ClientEvent) (missing []int64) {
+	i := &invite{roomID: e.RoomID, member: e.Event.Event, stripped: e.StrippedState}
+	if e.Membership() == "invite" {
+		g.answer.invites = append(g.answer.invites, i)
+	} else {
+		g.answer.knocks = append(g.answer.knocks, i)
+	}
+	if i.stripped == nil {
+		missing = append(missing, e.Room)
+		g.rooms[e.Room] = nil
+	}
+	return missing
+}
+
+// loadStripped loads the stripped state of invites and knocks.
+func (g *gathering) loadStripped(ctx context.Context, rooms []int64) error {
+	if len(rooms) == 0 {
+		return nil
+	}
+	stripped, err := g.api.db.StrippedState(ctx, g.userID, rooms)
+	if err != nil {
+		return err
+	}
+	byID := make(map[string][]byte, len(stripped))
+	for number, state := range stripped {
+		byID[g.places[number].roomID] = state
+	}
+	for _, list := range [][]*invite{g.answer.invites, g.answer.knocks} {
+		for _, i := range list {
+			if i.stripped == nil {
+				i.stripped = byID[i.roomID]
+			}
+		}
+	}
+	return nil
+}
+
+// addInvites takes up all invites and knocks, for a client that knows of none.
+func (g *gathering) addInvites(ctx context.Context) error {
+	var positions, rooms []int64
+	for number, p := range g.places {
+		if p.membership == "invite" || p.membership == "knock" {
+			rooms = append(rooms, number)
+			positions = append(positions, int64(p.pos))
+		}
+	}
+	if len(rooms) == 0 {
+		return nil
+	}
+	infos, err := g.api.db.RoomInfos(ctx, rooms)
+	if err != nil {
+		return err
+	}
+	members, err := g.api.db.StateEventsAt(ctx, infos, positions)
+	if err != nil {
+		return err
+	}
+	var missing []int64
+	for i := range members {
+		if g.allowsInvite(members[i].Event) {
+			missing = append(missing, g.addInvite(roomserver.NewClientEvent(&members[i]))...)
+		}
+	}
+	return g.loadStripped(ctx, missing)
+}

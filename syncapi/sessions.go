@@ -1,0 +1,469 @@
+package syncapi
+
+import (
+	"container/list"
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"beep/roomserver"
+	"beep/storage"
+	"beep/stream"
+	"beep/web"
+)
+
+// What the memory of users who sync may hold: about 100 bytes a place.
+const (
+	maxSessions = 20_000
+	maxPlaces   = 400_000
+)
+
+// snapshot is what a user's syncs need to know of the user, at a position. It is
+// never changed: a change makes a new one.
+type snapshot struct {
+	places  map[int64]place // by room number: joined, invited and knocking
+	ignored map[string]struct{}
+}
+
+// place is a user's place in a room.
+type place struct {
+	roomID     string
+	membership string
+	pos        stream.Pos // of the member event
+}
+
+// joined tells whether the user is joined to the room.
+func (s *snapshot) joined(room int64) bool { return s.places[room].membership == "join" }
+
+// sharesRoom tells whether two users are joined to one same room.
+func (s *snapshot) sharesRoom(other *snapshot) bool {
+	if len(other.places) < len(s.places) {
+		s, other = other, s
+	}
+	for room, p := range s.places {
+		if p.membership == "join" && other.joined(room) {
+			return true
+		}
+	}
+	return false
+}
+
+// session is a user who syncs, or did lately. Its fields belong to sessions.mu,
+// but for userID and ready.
+type session struct {
+	userID string
+	ready  chan struct{} // closed when state or err is there
+
+	state   *snapshot // as of sessions.cursor; nil while it is being loaded
+	err     error
+	pending []*stream.Entry // what came while it was being loaded
+	dead    bool            // the log was not followed: state is of no use any more
+	last    stream.Pos      // nothing after this one concerned the user yet
+	waiters []*waiter
+	users   int           // requests under way
+	idle    *list.Element // in sessions.idle, when there are none
+}
+
+// waiter is a request that waits.
+type waiter struct {
+	wake  chan struct{}
+	first stream.Pos // the first position that may concern it; 0 for none yet
+}
+
+// sessions follow the log for everybody who syncs: they keep up to date who is in
+// which room, and wake whom something new concerns. All of it is as of cursor.
+type sessions struct {
+	db    *storage.DB
+	names *shared[int64, summary]
+	seen  *shared[string, storage.Presence]
+
+	mu     sync.Mutex
+	cursor stream.Pos
+	broad  stream.Pos // the newest position that concerns nobody knows whom
+	users  map[string]*session
+	rooms  map[int64][]*session // who is joined, of those in users
+	idle   *list.List           // sessions that nobody uses, the longest unused first
+	places int
+}
+
+func newSessions(db *storage.DB) *sessions {
+	return &sessions{
+		db: db, names: newShared[int64, summary](sharedSummaries), seen: newShared[string, storage.Presence](sharedPresence),
+		cursor: db.Clock.Current(), users: map[string]*session{}, rooms: map[int64][]*session{}, idle: list.New(),
+	}
+}
+
+// run follows the log until the context is done.
+func (n *sessions) run(ctx context.Context) {
+	for {
+		n.mu.Lock()
+		n.advance()
+		after := n.cursor
+		n.mu.Unlock()
+		if _, err := n.db.Clock.Wait(ctx, after); err != nil {
+			return
+		}
+	}
+}
+
+// advance reads the log up to now. It is called with mu held, by whoever needs
+// to know the present: nobody waits for anybody.
+func (n *sessions) advance() {
+	upTo := n.db.Clock.Current()
+	if upTo <= n.cursor {
+		return
+	}
+	ok := n.db.Log.Range(n.cursor, upTo, func(e *stream.Entry) bool {
+		n.apply(e)
+		return true
+	})
+	n.cursor = upTo
+	if !ok {
+		n.reset()
+	}
+}
+
+// reset forgets everything, as entries of the log were lost.
+func (n *sessions) reset() {
+	for _, s := range n.users {
+		s.dead = true
+		n.wake(s, n.cursor)
+	}
+	n.names.clear(n.cursor)
+	n.seen.clear(n.cursor)
+	clear(n.users)
+	clear(n.rooms)
+	n.idle.Init()
+	n.places = 0
+}
+
+// apply takes in one entry of the log.
+func (n *sessions) apply(e *stream.Entry) {
+	switch e.Kind {
+	case stream.Event:
+		n.applyEvent(e)
+	case stream.Typing:
+		n.wakeRoom(e.Room, e.Pos)
+	case stream.Receipt:
+		if r, ok := e.Value.(storage.Receipt); ok && r.Type == privateReceipt {
+			n.wakeUser(e.User, e.Pos)
+		} else {
+			n.wakeRoom(e.Room, e.Pos)
+		}
+	case stream.AccountData:
+		n.own(e.User, e)
+		n.wakeUser(e.User, e.Pos)
+	case stream.Presence:
+		n.applyPresence(e)
+	}
+}
+
+func (n *sessions) applyEvent(e *stream.Entry) {
+	event := e.Value.(*roomserver.ClientEvent)
+	if changesSummary(event.Event.Event) {
+		n.names.drop(e.Room, e.Pos)
+	}
+	n.wakeRoom(e.Room, e.Pos) // those who were in the room before
+	if event.Type == "m.room.member" && event.StateKey != nil {
+		n.own(*event.StateKey, e)
+		n.wakeUser(*event.StateKey, e.Pos)
+	}
+}
+
+func (n *sessions) applyPresence(e *stream.Entry) {
+	n.seen.put(e.User, e.Value.(storage.Presence), e.Pos)
+	s := n.users[e.User]
+	if s == nil || s.state == nil {
+		// Whom it concerns only the database knows. Those who read the entry find out.
+		n.broad = e.Pos
+		for _, s := range n.users {
+			n.wake(s, e.Pos)
+		}
+		return
+	}
+	n.wakeUser(e.User, e.Pos)
+	for room, p := range s.state.places {
+		if p.membership == "join" {
+			n.wakeRoom(room, e.Pos)
+		}
+	}
+}
+
+// own brings a user's snapshot up to date with an entry about that user.
+func (n *sessions) own(userID string, e *stream.Entry) {
+	s := n.users[userID]
+	switch {
+	case s == nil:
+	case s.state == nil:
+		s.pending = append(s.pending, e)
+	default:
+		n.change(s, e)
+	}
+}
+
+func (n *sessions) change(s *session, e *stream.Entry) {
+	switch value := e.Value.(type) {
+	case storage.AccountData:
+		if value.Room == 0 && value.Type == ignoredUserList {
+			s.state = &snapshot{s.state.places, ignoredUsers(value.Content)}
+		}
+	case *roomserver.ClientEvent:
+		n.move(s, e.Room, place{value.RoomID, value.Membership(), e.Pos})
+	}
+}
+
+// move sets the user's place in a room.
+func (n *sessions) move(s *session, room int64, to place) {
+	before := s.state.joined(room)
+	places := maps.Clone(s.state.places)
+	if keeps(to.membership) {
+		places[room] = to
+	} else {
+		delete(places, room)
+	}
+	n.places += len(places) - len(s.state.places)
+	s.state = &snapshot{places, s.state.ignored}
+	switch now := s.state.joined(room); {
+	case now && !before:
+		n.rooms[room] = append(n.rooms[room], s)
+	case before && !now:
+		n.unlist(s, room)
+	}
+}
+
+// keeps tells whether a snapshot has a place with this membership.
+func keeps(membership string) bool {
+	return membership == "join" || membership == "invite" || membership == "knock"
+}
+
+func (n *sessions) unlist(s *session, room int64) {
+	members := n.rooms[room]
+	if i := slices.Index(members, s); i >= 0 {
+		last := len(members) - 1
+		members[i], members[last] = members[last], nil
+		members = members[:last]
+	}
+	if len(members) == 0 {
+		delete(n.rooms, room)
+	} else {
+		n.rooms[room] = members
+	}
+}
+
+func (n *sessions) wakeRoom(room int64, pos stream.Pos) {
+	for _, s := range n.rooms[room] {
+		n.wake(s, pos)
+	}
+}
+
+func (n *sessions) wakeUser(userID string, pos stream.Pos) {
+	if s := n.users[userID]; s != nil {
+		n.wake(s, pos)
+	}
+}
+
+func (n *sessions) wake(s *session, pos stream.Pos) {
+	s.last = pos
+	for _, w := range s.waiters {
+		if w.first == 0 {
+			w.first = pos
+		}
+		select {
+		case w.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// acquire gives a user's session, which release gives back.
+func (n *sessions) acquire(ctx context.Context, userID string) (*session, error) {
+	const attempts = 3
+	for attempt := 1; ; attempt++ {
+		s, isNew := n.enter(userID)
+		if isNew {
+			// Others may wait for it too: whoever came first must not end it by leaving.
+			n.load(context.WithoutCancel(ctx), s)
+		}
+		select {
+		case <-s.ready:
+		case <-ctx.Done():
+			n.release(s)
+			return nil, ctx.Err()
+		}
+		n.mu.Lock()
+		err, dead := s.err, s.dead
+		n.mu.Unlock()
+		if err == nil && !dead {
+			return s, nil
+		}
+		n.release(s)
+		if err == nil {
+			err = errors.New("the log moves on too fast to follow it")
+		}
+		if !dead || attempt == attempts {
+			return nil, err
+		}
+	}
+}
+
+func (n *sessions) enter(userID string) (s *session, isNew bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s = n.users[userID]
+	if s == nil {
+		n.advance()
+		s = &session{userID: userID, ready: make(chan struct{}), last: n.cursor}
+		n.users[userID] = s
+		isNew = true
+	}
+	s.users++
+	if s.idle != nil {
+		n.idle.Remove(s.idle)
+		s.idle = nil
+	}
+	return s, isNew
+}
+
+// release ends the use of a session. It stays in memory while there is room.
+func (n *sessions) release(s *session) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s.users--
+	if s.users > 0 || s.dead || n.users[s.userID] != s {
+		return
+	}
+	s.idle = n.idle.PushBack(s)
+	for oldest := n.idle.Front(); oldest != nil && (len(n.users) > maxSessions || n.places > maxPlaces); oldest = n.idle.Front() {
+		n.idle.Remove(oldest)
+		n.forget(oldest.Value.(*session))
+	}
+}
+
+func (n *sessions) forget(s *session) {
+	for room, p := range s.state.places {
+		if p.membership == "join" {
+			n.unlist(s, room)
+		}
+	}
+	n.places -= len(s.state.places)
+	delete(n.users, s.userID)
+}
+
+// load reads a session's state from the database. What the log tells meanwhile
+// waits in pending.
+func (n *sessions) load(ctx context.Context, s *session) {
+	state, err := n.read(ctx, s.userID)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	defer close(s.ready)
+	n.advance()
+	if err != nil || s.dead {
+		s.err = err
+		if n.users[s.userID] == s {
+			delete(n.users, s.userID)
+		}
+		return
+	}
+	s.state = state
+	n.places += len(state.places)
+	for room, p := range state.places {
+		if p.membership == "join" {
+			n.rooms[room] = append(n.rooms[room], s)
+		}
+	}
+	for _, e := range s.pending {
+		n.change(s, e)
+	}
+	s.pending = nil
+}
+
+// read reads a user's state. It may be newer than the cursor was, but when read
+// returns the clock has reached all of it: pending has the last word on every room
+// that has changed since the session was entered.
+func (n *sessions) read(ctx context.Context, userID string) (*snapshot, error) {
+	memberships, err := n.db.Memberships(ctx, userID)
+	if err != nil {
+		return nil, err
+	}
+	data, err := n.db.AccountData(ctx, userID, 0, ignoredUserList)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return nil, err
+	}
+	s := &snapshot{map[int64]place{}, ignoredUsers(data.Content)}
+	newest := data.Pos
+	for _, m := range memberships {
+		newest = max(newest, m.Pos)
+		if keeps(m.Membership) {
+			s.places[m.Room] = place{m.RoomID, m.Membership, m.Pos}
+		}
+	}
+	_, err = n.db.Clock.Wait(ctx, newest-1)
+	return s, err
+}
+
+// view is what a request sees: a user's state, and the position that it is of.
+type view struct {
+	*snapshot
+	upTo  stream.Pos
+	quiet bool // nothing in after < pos <= upTo concerns the user
+	dead  bool
+}
+
+// look takes the user's state as of now.
+func (n *sessions) look(s *session, after stream.Pos) view {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.advance()
+	return view{s.state, n.cursor, s.last <= after && n.broad <= after, s.dead}
+}
+
+// wait returns when something after the position may concern the session, with
+// the position of the first such thing; or with 0 when time is up, the client has
+// gone or the server stops.
+func (n *sessions) wait(ctx context.Context, s *session, after stream.Pos, timeUp <-chan time.Time) (first stream.Pos) {
+	w := &waiter{wake: make(chan struct{}, 1)}
+	n.mu.Lock()
+	if s.dead || s.last > after || n.broad > after {
+		n.mu.Unlock()
+		return after + 1
+	}
+	s.waiters = append(s.waiters, w)
+	n.mu.Unlock()
+	select {
+	case <-w.wake:
+	case <-timeUp:
+	case <-ctx.Done():
+	case <-web.ShuttingDown(ctx):
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if i := slices.Index(s.waiters, w); i >= 0 {
+		s.waiters = slices.Delete(s.waiters, i, i+1)
+	}
+	if s.dead {
+		return after + 1 // what was lost may have concerned it
+	}
+	return w.first
+}
+
+const ignoredUserList = "m.ignored_user_list"
+
+// ignoredUsers reads the content of m.ignored_user_list. What is malformed
+// ignores nobody.
+func ignoredUsers(content json.RawMessage) map[string]struct{} {
+	var list struct {
+		Users map[string]json.RawMessage `json:"ignored_users"`
+	}
+	if json.Unmarshal(content, &list) != nil {
+		return nil
+	}
+	users := make(map[string]struct{}, len(list.Users))
+	for userID := range list.Users {
+		users[userID] = struct{}{}
+	}
+	return users
+}

@@ -1,0 +1,247 @@
+package syncapi
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"beep/roomserver"
+	"beep/storage"
+)
+
+// scanSizes are how many events of a room are looked at, one after the other,
+// where the filter and the history's visibility leave too few; 0 stands for the
+// limit and one more. scanBudget bounds the sum over all rooms.
+var scanSizes = [...]int{0, 200, 2000}
+
+const scanBudget = 20_000
+
+// timelines gathers the rooms' timelines.
+func (g *gathering) timelines(ctx context.Context) error {
+	if g.filter.Room.Timeline.AllowsNothing() {
+		return nil
+	}
+	var rooms, stored []*room
+	for _, r := range g.order {
+		if r.stored {
+			stored = append(stored, r)
+		} else {
+			rooms = append(rooms, r)
+		}
+	}
+	if err := g.choose(ctx, rooms); err != nil {
+		return err
+	}
+	for _, size := range scanSizes {
+		if size == 0 {
+			size = g.limit + 1
+		} else {
+			size = min(size, scanBudget/max(len(stored), 1))
+		}
+		if len(stored) == 0 || size <= g.limit {
+			break
+		}
+		if err := g.loadTimelines(ctx, stored, size); err != nil {
+			return err
+		}
+		if err := g.choose(ctx, stored); err != nil {
+			return err
+		}
+		stored = slices.DeleteFunc(stored, func(r *room) bool { return r.complete || len(r.timeline) > g.limit })
+	}
+	for _, r := range g.order {
+		g.cut(r)
+	}
+	return g.render(ctx)
+}
+
+// loadTimelines loads the last events of the rooms, at most size of each.
+func (g *gathering) loadTimelines(ctx context.Context, rooms []*room, size int) error {
+	infos, err := g.infos(ctx, rooms)
+	if err != nil {
+		return err
+	}
+	kinds := map[timelineKind]map[int64]storage.RoomInfo{}
+	ends := map[timelineKind][]int64{}
+	for _, r := range rooms {
+		kind := timelineKind{r.left, r.from != 0}
+		if kinds[kind] == nil {
+			kinds[kind] = map[int64]storage.RoomInfo{}
+		}
+		kinds[kind][r.number] = infos[r.number]
+		if r.left {
+			ends[kind] = append(ends[kind], int64(r.end.Pos))
+		}
+		r.events = nil
+	}
+	for kind, infos := range kinds {
+		events, err := g.loadKind(ctx, kind, infos, ends[kind], size)
+		if err != nil {
+			return err
+		}
+		for i := range events {
+			r := g.rooms[events[i].Room]
+			r.events = append(r.events, shown{Event: &events[i]})
+		}
+	}
+	for _, r := range rooms {
+		slices.SortFunc(r.events, func(a, b shown) int { return cmp.Compare(a.Order, b.Order) })
+		r.complete = len(r.events) < size
+	}
+	return nil
+}
+
+// timelineKind tells apart timelines that need queries of their own.
+type timelineKind struct{ left, since bool }
+
+func (g *gathering) loadKind(ctx context.Context, kind timelineKind, rooms map[int64]storage.RoomInfo, ends []int64, size int) ([]storage.Event, error) {
+	from := g.since
+	if !kind.since {
+		from = 0
+	}
+	if kind.left {
+		return g.api.db.TimelinesUntil(ctx, rooms, ends, from, size)
+	}
+	return g.api.db.Timelines(ctx, rooms, from, g.upTo, size)
+}
+
+// choose finds what the user may see and wants of the events that were looked at.
+func (g *gathering) choose(ctx context.Context, rooms []*room) error {
+	var checked []*room
+	for _, r := range rooms {
+		if g.mayBeHidden(r) {
+			checked = append(checked, r)
+			continue
+		}
+		for i := range r.events {
+			r.events[i].membership = "join"
+		}
+		if n := len(r.events); r.end != nil && n > 0 && r.events[n-1].Pos == r.end.Pos {
+			r.events[n-1].membership = r.end.Membership()
+		}
+	}
+	if err := g.check(ctx, checked); err != nil {
+		return err
+	}
+	for _, r := range rooms {
+		r.timeline = r.timeline[:0]
+		for _, e := range r.events {
+			if e.membership != hidden && g.wants(e.Event) {
+				r.timeline = append(r.timeline, e)
+			}
+		}
+	}
+	return nil
+}
+
+// hidden stands for the membership of an event that the user must not see.
+const hidden = "hidden"
+
+// mayBeHidden tells whether the user was perhaps not in the room all the time.
+func (g *gathering) mayBeHidden(r *room) bool {
+	return r.checked && len(r.events) > 0 && (r.left || r.events[0].Pos <= g.places[r.number].pos)
+}
+
+// check finds the user's membership at the events of rooms in which some may be hidden.
+func (g *gathering) check(ctx context.Context, rooms []*room) error {
+	var events []storage.Event
+	var places []*shown
+	for _, r := range rooms {
+		for i := range r.events {
+			events = append(events, *r.events[i].Event)
+			places = append(places, &r.events[i])
+		}
+	}
+	if len(events) == 0 {
+		return nil
+	}
+	memberships, err := g.api.rooms.VisibleIn(ctx, g.userID, events)
+	if err != nil {
+		return err
+	}
+	var unseen []int64
+	for i, membership := range memberships {
+		places[i].membership = membership
+		if membership == "" {
+			places[i].membership = hidden
+			if events[i].StateKey != nil {
+				unseen = append(unseen, int64(events[i].Pos))
+			}
+		}
+	}
+	return g.unhide(ctx, unseen, places)
+}
+
+// unhide lets the user see those of the hidden events that are the state of a
+// room that the user is in: the user is told of them anyway.
+func (g *gathering) unhide(ctx context.Context, unseen []int64, events []*shown) error {
+	if len(unseen) == 0 {
+		return nil
+	}
+	current, err := g.api.db.CurrentAmong(ctx, unseen)
+	if err != nil {
+		return err
+	}
+	for _, e := range events {
+		if e.membership == hidden && current[e.Pos] && !g.rooms[e.Room].left {
+			e.membership = ""
+		}
+	}
+	return nil
+}
+
+// wants tells whether an event has a place in a timeline.
+func (g *gathering) wants(e *storage.Event) bool {
+	return g.filter.Room.Timeline.AllowsEvent(e.Event) && (e.StateKey != nil || !g.ignores(e.Sender))
+}
+
+// cut leaves the last events of the timeline, as many as the client wants.
+func (g *gathering) cut(r *room) {
+	if n := len(r.timeline); n > g.limit {
+		r.timeline, r.limited = r.timeline[n-g.limit:], true
+	} else {
+		r.limited = !r.complete
+	}
+	if r.joined && (len(r.timeline) == 0 || r.timeline[0].Type != "m.room.create") {
+		// A client that was in the room before must not take this for what followed.
+		r.limited = true
+	}
+	for _, e := range r.own {
+		if g.wants(e.Event) {
+			r.timeline = append(r.timeline, e)
+		}
+	}
+}
+
+// render readies what came from the database for clients.
+func (g *gathering) render(ctx context.Context) error {
+	var events []storage.Event
+	var places []*shown
+	for _, r := range g.order {
+		for i := range r.timeline {
+			if e := &r.timeline[i]; e.rendered == nil {
+				events = append(events, *e.Event)
+				places = append(places, e)
+			}
+		}
+	}
+	if len(events) == 0 {
+		return nil
+	}
+	rendered, err := g.api.rooms.Render(ctx, events)
+	for i, e := range rendered {
+		places[i].rendered = e
+	}
+	return err
+}
+
+// prevBatch is the place before the timeline, for GET /messages.
+func (r *room) prevBatch(upTo roomserver.Token) roomserver.Token {
+	switch {
+	case len(r.timeline) > 0:
+		return roomserver.TokenBefore(r.timeline[0].Event)
+	case r.end != nil:
+		return roomserver.TokenAt(r.end.Pos)
+	}
+	return upTo
+}

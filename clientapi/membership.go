@@ -15,10 +15,27 @@ type joinRequest struct {
 	Room string   `path:"roomIDOrAlias"`
 	Via  []string `query:"via"`
 	Old  []string `query:"server_name"` // what via was called before
-	Body struct {
-		Reason           string          `json:"reason"`
-		ThirdPartySigned json.RawMessage `json:"third_party_signed"`
+	// Body has reason and third_party_signed; what else a client puts in goes into
+	// the member event, as other servers do it.
+	Body map[string]json.RawMessage
+}
+
+// change reads the body of a join or knock.
+func (req *joinRequest) change(who *account.Caller) (roomserver.MemberChange, error) {
+	c := roomserver.MemberChange{Sender: who.UserID, Guest: who.Guest}
+	if raw, ok := req.Body["reason"]; ok {
+		if err := json.Unmarshal(raw, &c.Reason); err != nil {
+			return c, matrix.BadJSON.With("reason must be a string")
+		}
 	}
+	delete(req.Body, "reason")
+	delete(req.Body, "third_party_signed")
+	if len(req.Body) == 0 {
+		return c, nil
+	}
+	var err error
+	c.Content, err = json.Marshal(req.Body)
+	return c, err
 }
 
 // join is POST /join/{roomIdOrAlias} and POST /rooms/{roomId}/join.
@@ -27,7 +44,10 @@ func (a *API) join(ctx context.Context, who *account.Caller, req *joinRequest) (
 	if err != nil {
 		return nil, err
 	}
-	c := roomserver.MemberChange{Sender: who.UserID, Reason: req.Body.Reason, Guest: who.Guest}
+	c, err := req.change(who)
+	if err != nil {
+		return nil, err
+	}
 	if err := a.rooms.Join(ctx, room, c); err != nil {
 		return nil, err
 	}
@@ -40,7 +60,11 @@ func (a *API) knock(ctx context.Context, who *account.Caller, req *joinRequest) 
 	if err != nil {
 		return nil, err
 	}
-	if err := a.rooms.Knock(ctx, room, roomserver.MemberChange{Sender: who.UserID, Reason: req.Body.Reason}); err != nil {
+	c, err := req.change(who)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.rooms.Knock(ctx, room, c); err != nil {
 		return nil, err
 	}
 	return &roomID{room}, nil

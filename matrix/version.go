@@ -50,6 +50,10 @@ func RoomVersions() []RoomVersion {
 	return []RoomVersion{"1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"}
 }
 
+// EventIDInEvent tells whether an event carries its own id (up to room version 2);
+// from 3 on the id is a hash of the event.
+func (v RoomVersion) EventIDInEvent() bool { return versions[v].eventIDInEvent }
+
 // Supported tells whether this server can take part in rooms of the version.
 func (v RoomVersion) Supported() bool { return slices.Contains(RoomVersions(), v) }
 

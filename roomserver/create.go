@@ -242,6 +242,9 @@ func (d *RoomDraft) firstState(create *matrix.Event, rules preset, alias string)
 		{Type: "m.room.history_visibility", Content: object("history_visibility", rules.historyVisibility)},
 		{Type: "m.room.guest_access", Content: object("guest_access", rules.guestAccess)},
 	} {
+		if s.Type == "m.room.guest_access" && rules.guestAccess == "forbidden" {
+			continue // what a room without the event has
+		}
 		if !slices.ContainsFunc(d.InitialState, func(i StateDraft) bool { return i.Type == s.Type && i.StateKey == "" }) {
 			states = append(states, s)
 		}

@@ -351,6 +351,25 @@ func (b *batch) stripped(ctx context.Context, inviter string) ([]byte, error) {
 	return append(out, ']'), nil
 }
 
+// removeGuests takes the guests of this server out of a room that no longer welcomes
+// them (client-server API, "Guest access").
+func (r *Rooms) removeGuests(ctx context.Context, roomID string) error {
+	room, err := r.db.RoomByID(ctx, roomID)
+	if err != nil {
+		return err
+	}
+	guests, err := r.db.GuestsIn(ctx, room.Number)
+	if err != nil {
+		return err
+	}
+	for _, guest := range guests {
+		if err := r.Leave(ctx, roomID, MemberChange{Sender: guest}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Forget hides a room that the user has left.
 func (r *Rooms) Forget(ctx context.Context, roomID, userID string) error {
 	room, err := r.db.RoomByID(ctx, roomID)

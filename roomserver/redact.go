@@ -15,7 +15,7 @@ import (
 func (b *batch) redactable(ctx context.Context, redaction *matrix.Event) (*storage.Event, error) {
 	target, err := b.rooms.db.EventByID(ctx, redaction.Redacts)
 	if errors.Is(err, storage.ErrNotFound) || err == nil && target.Room != b.room.Number {
-		return nil, matrix.NotFound.With("The event to redact is not in this room")
+		return nil, matrix.InvalidParam.With("The event to redact is not in this room")
 	} else if err != nil {
 		return nil, err
 	}

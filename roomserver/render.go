@@ -67,6 +67,9 @@ func withRedacts(content []byte, target string) []byte {
 func (c *ClientEvent) AppendJSON(dst []byte, v View) []byte {
 	if v.Federation {
 		dst = append(dst, c.JSON[:len(c.JSON)-1]...)
+		if !c.Version.EventIDInEvent() {
+			dst = matrix.AppendString(append(dst, `,"event_id":`...), c.ID)
+		}
 	} else {
 		dst = append(dst, c.head...)
 		if v.RoomID {

@@ -44,14 +44,18 @@ func (r *Rooms) send(ctx context.Context, hot *hotRoom, d Draft) (string, error)
 // SendState is [Rooms.Send] for state. Joins, invites and knocks that come this way
 // get what the membership endpoints give them.
 func (r *Rooms) SendState(ctx context.Context, roomID string, d Draft) (string, error) {
-	if d.Type != "m.room.member" {
-		return r.Send(ctx, roomID, d)
-	}
 	content, err := matrix.CanonicalJSON(d.Content, false)
 	if err != nil {
 		return "", matrix.BadJSON.With(err.Error())
 	}
 	e := &matrix.Event{Content: content}
+	if d.Type != "m.room.member" {
+		id, err := r.Send(ctx, roomID, d)
+		if err == nil && d.Type == "m.room.guest_access" && *d.StateKey == "" && e.ContentString("guest_access") != "can_join" {
+			err = r.removeGuests(ctx, roomID)
+		}
+		return id, err
+	}
 	c := MemberChange{Sender: d.Sender, Target: *d.StateKey, Content: content, Reason: e.ContentString("reason")}
 	switch own := c.Target == c.Sender; {
 	case e.Membership() == "join" && own:

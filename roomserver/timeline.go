@@ -102,7 +102,7 @@ func (r *Rooms) Messages(ctx context.Context, a Access, q PageQuery) (Page, erro
 			return page, err
 		}
 		if len(events) < want {
-			page.More = false
+			page.More = !q.Backwards && len(page.Events) > 0 // a room has a beginning, but its end moves on
 			return page, nil
 		}
 		scanned += len(events)
@@ -164,11 +164,11 @@ type Context struct {
 // Context gives an event with what was said before and after it, at most limit
 // events besides the event itself.
 func (r *Rooms) Context(ctx context.Context, roomID, userID, eventID string, limit int, keep func(*matrix.Event) bool) (*Context, error) {
-	e, membership, err := r.Event(ctx, roomID, userID, eventID)
+	a, err := r.Access(ctx, roomID, userID)
 	if err != nil {
 		return nil, err
 	}
-	a, err := r.Access(ctx, roomID, userID)
+	e, membership, err := r.Event(ctx, roomID, userID, eventID)
 	if err != nil {
 		return nil, err
 	}

@@ -247,6 +247,12 @@ func (q *Reader) Members(ctx context.Context, room int64, memberships []string) 
 		scanMembership, room, List(memberships))
 }
 
+// GuestsIn are the guests of this server who are joined to the room.
+func (q *Reader) GuestsIn(ctx context.Context, room int64) ([]string, error) {
+	return selectAll(ctx, q, `SELECT u.user_id FROM current_state c JOIN users u ON u.user_id = c.state_key
+		WHERE c.room = $1 AND c.type = 'm.room.member' AND c.membership = 'join' AND u.guest`, scanValue[string], room)
+}
+
 // Heroes are the first members of each room by position, at most limit each,
 // of those with one of the memberships, without one user.
 func (q *Reader) Heroes(ctx context.Context, rooms []int64, memberships []string, without string, limit int) ([]Membership, error) {

@@ -181,16 +181,16 @@ func TestLongPoll(t *testing.T) {
 	harness.Each(t, func(t *testing.T, srv *harness.Server) {
 		alice, bob := srv.Register(t, "alice"), srv.Register(t, "bob")
 		room := bob.PublicRoom(alice)
-		alice.Sync()
+		alice.Sync("set_presence", "offline")
 		before := alice.Since
 		begin := time.Now()
-		if r := alice.Sync("timeout", "300"); r.Joined(room).Exists() || time.Since(begin) < 300*time.Millisecond {
+		if r := alice.Sync("timeout", "300", "set_presence", "offline"); r.Joined(room).Exists() || time.Since(begin) < 300*time.Millisecond {
 			t.Errorf("after %v: %s", time.Since(begin), r.Body)
 		}
 		answer := make(chan *harness.Response, 1)
 		waiting := alice.For(t)
 		go func() {
-			r, err := waiting.Try(t.Context(), "GET", "/v3/sync"+harness.Query("since", waiting.Since, "timeout", "60000"), nil)
+			r, err := waiting.Try(t.Context(), "GET", "/v3/sync"+harness.Query("since", waiting.Since, "timeout", "60000", "set_presence", "offline"), nil)
 			if err != nil {
 				t.Error(err)
 			}

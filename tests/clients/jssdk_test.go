@@ -51,7 +51,7 @@ func TestJSSDK(t *testing.T) {
 		if err := errors.Join(os.WriteFile(script, talkScript, 0o600), os.Symlink(modules, filepath.Join(dir, "node_modules"))); err != nil {
 			t.Fatal(err)
 		}
-		w := newWire(t, srv)
+		w := newWire(t, srv, "GET /_matrix/client/unstable/org.matrix.msc4143/rtc/transports")
 		home := httptest.NewServer(relay(w))
 		defer home.Close()
 		talk(t, srv, exec.Command("node", script, home.URL))

@@ -55,6 +55,8 @@ type Server struct {
 	url  string
 	run  *process
 	next int // for names
+
+	observer observer
 }
 
 // process is one run of a server.

@@ -15,6 +15,14 @@ const (
 // where it ends. The query are pairs of key and value.
 func (c *Client) Sync(query ...string) *Response {
 	c.t.Helper()
+	if err := c.Server.settle(c.t.Context()); err != nil {
+		c.t.Fatal(err)
+	}
+	return c.sync(query)
+}
+
+func (c *Client) sync(query []string) *Response {
+	c.t.Helper()
 	r := c.Get("/v3/sync", c.sinceQuery(query)...).OK()
 	c.Since = r.At("next_batch").Str()
 	if c.Since == "" {
@@ -34,7 +42,7 @@ func (c *Client) sinceQuery(query []string) []string {
 func (c *Client) SyncUntil(what string, arrived func(*Response) bool, query ...string) *Response {
 	c.t.Helper()
 	for deadline := time.Now().Add(untilTime); time.Now().Before(deadline); {
-		r := c.Sync(append([]string{"timeout", pollTime}, query...)...)
+		r := c.sync(append([]string{"timeout", pollTime}, query...))
 		if arrived(r) {
 			return r
 		}

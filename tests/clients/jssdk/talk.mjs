@@ -7,18 +7,27 @@
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
-import { createClient, ClientEvent, EventStatus, EventType, RelationType, RoomEvent } from "matrix-js-sdk";
-import { logger } from "matrix-js-sdk/lib/logger.js";
+import { createClient, EventType, RelationType } from "matrix-js-sdk";
 
 const [baseUrl] = process.argv.slice(2);
 const patience = 60_000; // ms, for what has to arrive
 const password = "correct horse battery staple";
-let away = false; // the server is, so that errors say nothing
+let troubled = false; // by what the test does itself: then errors say nothing
 
-const quiet = () => {};
-const loud = (...what) => away || console.error(...what);
-const log = { trace: quiet, debug: quiet, info: quiet, warn: loud, error: loud, getChild: () => log };
-logger.setLevel("warn");
+const { log: print, error: complain } = console;
+console.log = console.trace = console.debug = console.info = () => {};
+console.warn = console.error = (...what) => {
+    // The SDK adds rules that are not in the specification to every server's push rules.
+    const usual = / push rule \.org\./.test(what[0]);
+    if (!troubled && !usual) complain(...what);
+};
+
+// Node.js 20 lacks this, which is all that the SDK wants of a newer one.
+Promise.withResolvers ??= () => {
+    const made = {};
+    made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));
+    return made;
+};
 
 let alice, bob, carol, roomId, first, said;
 const texts = []; // what was said, in order
@@ -69,15 +78,14 @@ const steps = {
         await until("the receipt", () => room(alice).getEventReadUpTo(bob.getUserId(), true) === first);
     },
     "the sync loops go on after a restart of the server": async () => {
-        away = true;
+        troubled = true;
         const input = createInterface({ input: process.stdin });
-        console.log("restart");
+        print("restart");
         await once(input, "line");
         input.close();
-        await until("a sync", () => alice.getSyncState() === "SYNCING" && bob.getSyncState() === "SYNCING");
-        away = false;
         await say(alice, "Still there?");
         await say(bob, "Still here");
+        troubled = false;
     },
     "an edit is seen": async () => {
         said = await say(alice, "a slpi");
@@ -145,6 +153,7 @@ const steps = {
         equal(room(bob), null);
     },
     "a logout ends the session": async () => {
+        troubled = true;
         const ended = once(bob, "Session.logged_out");
         await bob.logout(true);
         const [error] = await bob.whoami().then(() => ended, (error) => [error]);
@@ -154,7 +163,7 @@ const steps = {
 };
 
 async function register(name) {
-    const anyone = createClient({ baseUrl, logger: log });
+    const anyone = createClient({ baseUrl });
     const challenge = await anyone.registerRequest({ username: name, password }).catch((error) => error);
     equal(challenge.httpStatus, 401);
     const auth = { type: "m.login.dummy", session: challenge.data.session };
@@ -163,9 +172,9 @@ async function register(name) {
 
 async function login(name) {
     const identifier = { type: "m.id.user", user: name };
-    const session = await createClient({ baseUrl, logger: log }).loginRequest({ type: "m.login.password", identifier, password });
+    const session = await createClient({ baseUrl }).loginRequest({ type: "m.login.password", identifier, password });
     const { access_token: accessToken, user_id: userId, device_id: deviceId } = session;
-    return createClient({ baseUrl, accessToken, userId, deviceId, logger: log });
+    return createClient({ baseUrl, accessToken, userId, deviceId });
 }
 
 async function start(client, options) {
@@ -182,8 +191,8 @@ async function say(client, body) {
     return id;
 }
 
-// arrived tells that an event came with a sync: one that the client itself sends is there before.
-const arrived = (event) => event && (event.status === null || event.status === EventStatus.NOT_SENT);
+// arrived tells that an event came with a sync: what a client sends, it shows before that.
+const arrived = (event) => event?.status === null;
 
 const room = (client) => client.getRoom(roomId);
 
@@ -206,13 +215,13 @@ function equal(got, wanted) {
     if (a !== b) throw new Error(`got ${a}, not ${b}`);
 }
 
-console.log(`1..${Object.keys(steps).length}`);
+print(`1..${Object.keys(steps).length}`);
 for (const [index, [what, step]] of Object.entries(steps).entries()) {
     try {
         await step();
-        console.log(`ok ${index + 1} - ${what}`);
+        print(`ok ${index + 1} - ${what}`);
     } catch (error) {
-        console.log(`not ok ${index + 1} - ${what}: ${error?.stack ?? error}`.replaceAll("\n", " | "));
+        print(`not ok ${index + 1} - ${what}: ${error?.stack ?? error}`.replaceAll("\n", " | "));
         process.exit(1);
     }
 }

@@ -35,8 +35,18 @@ func (a *Accounts) createUser(ctx context.Context, localpart, password string, a
 		return "", err
 	}
 	user := storage.Credentials{User: User{ID: userID, Created: a.nowMS(), Admin: admin, Type: userType}, Password: hash}
-	err = a.db.Write(ctx, func(tx *storage.Tx) error { return tx.InsertUser(ctx, &user) })
+	err = a.db.Write(ctx, func(tx *storage.Tx) error { return insertUser(ctx, tx, &user) })
 	return userID, inUse(err)
+}
+
+// insertUser makes the account. People are shown by the name that they chose until
+// they set another; guests have chosen none.
+func insertUser(ctx context.Context, tx *storage.Tx, user *storage.Credentials) error {
+	if err := tx.InsertUser(ctx, user); err != nil || user.Guest {
+		return err
+	}
+	localpart, _, _ := matrix.SplitID('@', user.ID)
+	return tx.SetProfileField(ctx, user.ID, "displayname", matrix.AppendString(nil, localpart))
 }
 
 // SetPassword gives an account a new password. With logoutDevices all its devices

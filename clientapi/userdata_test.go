@@ -150,8 +150,9 @@ func TestProfileAPI(t *testing.T) {
 	const member = "/v3/rooms/ROOM/state/m.room.member/ALICE"
 	long := strings.Repeat("é", 256)
 	eachUserData(t, []step{
-		{"", "GET", alice, ``, 200, `{}`},
-		{"", "GET", name, ``, 404, "M_NOT_FOUND"},
+		{"", "GET", alice, ``, 200, `{"displayname":"alice"}`},
+		{"", "GET", name, ``, 200, `{"displayname":"alice"}`},
+		{"", "GET", alice + "/avatar_url", ``, 404, "M_NOT_FOUND"},
 		{"", "GET", "/v3/profile/@nobody:hs.example", ``, 404, "M_NOT_FOUND"},
 		{"", "GET", "/v3/profile/nonsense/displayname", ``, 404, "M_NOT_FOUND"},
 		{"", "GET", alice + "/Bad", ``, 400, "M_INVALID_PARAM"},

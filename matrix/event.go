@@ -27,12 +27,18 @@ type Event struct {
 	Sender         string
 	Depth          int64
 	OriginServerTS int64 // ms
-	PrevEvents     []string
-	AuthEvents     []string
 	Redacts        string // wherever the room version writes it; "" for other events
 	Content        json.RawMessage
 	JSON           []byte // canonical, with hashes and signatures, without unsigned
+
+	prev, auth []byte // prev_events and auth_events as written
 }
+
+// PrevEvents are the ids of the events that this one follows.
+func (e *Event) PrevEvents() []string { return references(e.Version, e.prev) }
+
+// AuthEvents are the ids of the events that authorise this one.
+func (e *Event) AuthEvents() []string { return references(e.Version, e.auth) }
 
 // IsState tells whether the event is state of this type and key.
 func (e *Event) IsState(eventType, stateKey string) bool {
@@ -66,7 +72,7 @@ type Reference struct {
 func ParseTrusted(v RoomVersion, id string, stored []byte) (*Event, error) {
 	e := &Event{Version: v, ID: id, JSON: stored}
 	var failed error
-	eachMember(stored, func(key string, value []byte) {
+	eachMember(stored, func(key, value []byte) {
 		if err := e.set(key, value); err != nil && failed == nil {
 			failed = fmt.Errorf("event %s: %s: %w", id, key, err)
 		}
@@ -89,8 +95,8 @@ func ParseTrusted(v RoomVersion, id string, stored []byte) (*Event, error) {
 	return e, nil
 }
 
-func (e *Event) set(key string, value []byte) (err error) {
-	switch key {
+func (e *Event) set(key, value []byte) (err error) {
+	switch string(key) {
 	case "type":
 		e.Type, err = jsonString(value)
 	case "sender":
@@ -108,9 +114,9 @@ func (e *Event) set(key string, value []byte) (err error) {
 	case "origin_server_ts":
 		e.OriginServerTS, err = strconv.ParseInt(string(value), 10, 64)
 	case "prev_events":
-		e.PrevEvents, err = references(e.Version, value)
+		e.prev, err = value, checkReferences(e.Version, value)
 	case "auth_events":
-		e.AuthEvents, err = references(e.Version, value)
+		e.auth, err = value, checkReferences(e.Version, value)
 	case "content":
 		e.Content = value
 	}
@@ -126,11 +132,34 @@ func jsonString(value []byte) (string, error) {
 
 // references reads the ids of prev_events or auth_events: a list of ids, or in
 // versions 1 and 2 a list of pairs of an id and its hashes.
-func references(v RoomVersion, list []byte) ([]string, error) {
+func references(v RoomVersion, list []byte) []string {
 	ids := []string{}
+	eachReference(v, list, func(id []byte) bool {
+		text, err := jsonString(id)
+		ids = append(ids, text)
+		return err == nil
+	})
+	return ids
+}
+
+// checkReferences refuses what references cannot read, without reading it out.
+func checkReferences(v RoomVersion, list []byte) error {
 	if len(list) < 2 || list[0] != '[' {
-		return nil, fmt.Errorf("not a list")
+		return fmt.Errorf("not a list")
 	}
+	valid := true
+	eachReference(v, list, func(id []byte) bool {
+		valid = len(id) > 1 && id[0] == '"'
+		return valid
+	})
+	if !valid {
+		return fmt.Errorf("not a list of event ids")
+	}
+	return nil
+}
+
+// eachReference calls fn with every id as it is written, until fn returns false.
+func eachReference(v RoomVersion, list []byte, fn func(id []byte) bool) {
 	pairs := versions[v].eventIDInEvent
 	for i := 1; i < len(list)-1; {
 		end := skipValue(list, i)
@@ -138,14 +167,11 @@ func references(v RoomVersion, list []byte) ([]string, error) {
 		if pairs && len(item) > 1 && item[0] == '[' {
 			item = item[1:skipValue(item, 1)]
 		}
-		id, err := jsonString(item)
-		if err != nil {
-			return nil, err
+		if !fn(item) {
+			return
 		}
-		ids = append(ids, id)
 		i = end + 1
 	}
-	return ids, nil
 }
 
 // PDU is the event for gomatrixserverlib, whose authorisation rules need it.
@@ -172,16 +198,16 @@ func (v version) eventID(hash [sha256.Size]byte) string {
 // without is a canonical object less some members.
 func without(object []byte, names ...string) []byte {
 	out := append(make([]byte, 0, len(object)), '{')
-	eachMember(object, func(key string, value []byte) {
+	eachMember(object, func(key, value []byte) {
 		for _, name := range names {
-			if key == name {
+			if string(key) == name {
 				return
 			}
 		}
 		if len(out) > 1 {
 			out = append(out, ',')
 		}
-		out = append(append(AppendString(out, key), ':'), value...)
+		out = append(append(AppendString(out, string(key)), ':'), value...)
 	})
 	return append(out, '}')
 }

@@ -93,7 +93,7 @@ func (f *RoomEventFilter) AllowsEvent(e *Event) bool {
 }
 
 func hasMember(object []byte, name string) (found bool) {
-	eachMember(object, func(key string, _ []byte) { found = found || key == name })
+	eachMember(object, func(key, _ []byte) { found = found || string(key) == name })
 	return found
 }
 

@@ -26,7 +26,8 @@ func (f Fields) Append(dst, event []byte) []byte {
 func (n *fieldNode) append(dst, object []byte) []byte {
 	dst = append(dst, '{')
 	start := len(dst)
-	eachMember(object, func(key string, value []byte) {
+	eachMember(object, func(name, value []byte) {
+		key := string(name)
 		next := n.members[key]
 		if next == nil || !next.all && value[0] != '{' {
 			return

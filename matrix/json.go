@@ -419,7 +419,7 @@ func unescape(written []byte) []byte {
 // eachMember calls fn with every member of a canonical JSON object, in order:
 // the key unescaped, the value as written. It does nothing for other values, and
 // stops early, without a word, at a fault: it is for text that was checked before.
-func eachMember(object []byte, fn func(key string, value []byte)) {
+func eachMember(object []byte, fn func(key, value []byte)) {
 	if len(object) < 2 || object[0] != '{' {
 		return
 	}
@@ -430,7 +430,7 @@ func eachMember(object []byte, fn func(key string, value []byte)) {
 		if keyEnd < i+2 || end <= keyEnd+1 {
 			return // cut short: no canonical JSON
 		}
-		fn(string(unescape(object[i+1:keyEnd-1])), object[keyEnd+1:end])
+		fn(unescape(object[i+1:keyEnd-1]), object[keyEnd+1:end])
 		i = end + 1
 	}
 }

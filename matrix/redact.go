@@ -52,7 +52,8 @@ func (v version) keepsTop(key string) bool {
 func (v version) redactContent(dst []byte, eventType string, content []byte) []byte {
 	dst = append(dst, '{')
 	start := len(dst)
-	eachMember(content, func(key string, value []byte) {
+	eachMember(content, func(name, value []byte) {
+		key := string(name)
 		if !v.keepsContent(eventType, key) {
 			return
 		}
@@ -72,8 +73,8 @@ func (v version) redactContent(dst []byte, eventType string, content []byte) []b
 
 // onlySigned keeps the key signed of a third_party_invite, nil if there is none.
 func onlySigned(invite []byte) (kept []byte) {
-	eachMember(invite, func(key string, value []byte) {
-		if key == "signed" {
+	eachMember(invite, func(key, value []byte) {
+		if string(key) == "signed" {
 			kept = append(append([]byte(`{"signed":`), value...), '}')
 		}
 	})
@@ -85,7 +86,8 @@ func (v RoomVersion) Redact(event []byte) []byte {
 	rules := versions[v]
 	eventType := topString(event, "type")
 	out := append(make([]byte, 0, len(event)), '{')
-	eachMember(event, func(key string, value []byte) {
+	eachMember(event, func(name, value []byte) {
+		key := string(name)
 		if !rules.keepsTop(key) {
 			return
 		}
@@ -104,8 +106,8 @@ func (v RoomVersion) Redact(event []byte) []byte {
 
 // topString is a top-level member of a canonical object, if it is a string.
 func topString(object []byte, name string) (text string) {
-	eachMember(object, func(key string, value []byte) {
-		if key == name && len(value) > 1 && value[0] == '"' {
+	eachMember(object, func(key, value []byte) {
+		if string(key) == name && len(value) > 1 && value[0] == '"' {
 			text = string(unescape(value[1 : len(value)-1]))
 		}
 	})

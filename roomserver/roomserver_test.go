@@ -249,7 +249,7 @@ func TestParallelSendsMakeOneLine(t *testing.T) {
 		room := must[storage.Room](t)(db.RoomByID(t.Context(), id))
 		events := must[[]storage.Event](t)(db.EventsForward(t.Context(), room.Number, 0, 1<<62, 1000))
 		for i, e := range events[1:] {
-			if diff := cmp.Diff([]string{events[i].ID}, e.PrevEvents); diff != "" {
+			if diff := cmp.Diff([]string{events[i].ID}, e.PrevEvents()); diff != "" {
 				t.Fatalf("event %d: %s", i+1, diff)
 			}
 			if e.Depth != events[i].Depth+1 || e.StateBefore != events[i].StateAfter {

@@ -1,15 +1,19 @@
 package clientapi
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha1"
 	"encoding/hex"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -42,6 +46,8 @@ type step struct {
 type server struct {
 	t        *testing.T
 	accounts *account.Accounts
+	dir      string // of the database
+	log      *bytes.Buffer
 	url      string
 	client   *http.Client
 	kept     map[string]string
@@ -57,8 +63,9 @@ var specification = sync.OnceValues(func() (*contract.Spec, error) {
 
 func newServer(t *testing.T, change func(o *account.Options)) *server {
 	t.Helper()
+	dbURL := storagetest.SQLiteURL(t)
 	o := account.Options{
-		DB:                  storagetest.Open(t, storagetest.SQLiteURL(t)),
+		DB:                  storagetest.Open(t, dbURL),
 		ServerName:          "example.org",
 		Hashing:             account.CheapHashing,
 		MinPassword:         6,
@@ -75,12 +82,14 @@ func newServer(t *testing.T, change func(o *account.Options)) *server {
 		t.Fatal(err)
 	}
 	accounts := account.New(o)
-	rt := web.NewRouter(web.Options{})
+	var log bytes.Buffer
+	rt := web.NewRouter(web.Options{Limiter: o.Limiter, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	New(Parts{Accounts: accounts, BaseURL: "https://matrix.example.org"}).accountRoutes(rt)
 	front := httptest.NewServer(rt)
 	t.Cleanup(front.Close)
 	transport := &contract.Transport{Spec: spec, Report: t.Errorf, LaxRequests: true, Allow: []string{"/_synapse/", v3 + "/auth/"}}
-	return &server{t, accounts, front.URL, &http.Client{Transport: transport}, map[string]string{}}
+	dir := filepath.Dir(strings.TrimPrefix(dbURL, "sqlite:"))
+	return &server{t, accounts, dir, &log, front.URL, &http.Client{Transport: transport}, map[string]string{}}
 }
 
 func (s *server) fill(text string) string {
@@ -504,4 +513,58 @@ func TestFallbackPages(t *testing.T) {
 
 func registrationTokenNamed(name string) storage.RegistrationToken {
 	return storage.RegistrationToken{Token: name}
+}
+
+// TestSecretsAreNotKept looks for passwords and tokens in the database's files and
+// in the log.
+func TestSecretsAreNotKept(t *testing.T) {
+	s := newServer(t, nil)
+	s.run([]step{
+		{"POST " + v3 + "/register", "", `{"username":"alice","password":"first-secret","refresh_token":true}`, 401, nil, map[string]string{"session": "session"}},
+		{"POST " + v3 + "/register", "", `{"auth":{"type":"m.login.dummy","session":"{session}"}}`, 200, nil, map[string]string{"token": "access_token"}},
+		{"POST " + v3 + "/account/password", "{token}", `{"new_password":"second-secret","auth":` + passwordAuth("alice", "wrong-secret", "") + `}`, 401, nil, map[string]string{"session": "session"}},
+		{"POST " + v3 + "/account/password", "{token}", `{"new_password":"second-secret","auth":` + passwordAuth("alice", "first-secret", "{session}") + `}`, 200, nil, nil},
+		{"POST " + v3 + "/login", "", `{"type":"m.login.password","user":"alice","password":"second-secret","refresh_token":true}`, 200, nil, map[string]string{"access": "access_token", "refresh": "refresh_token"}},
+		{"GET " + v3 + "/account/whoami?access_token={access}", "", "", 200, nil, nil},
+		{"POST " + v3 + "/user/@alice:example.org/openid/request_token", "{token}", `{}`, 200, nil, map[string]string{"openid": "access_token"}},
+		{"POST " + v1 + "/login/get_token", "{token}", `{"auth":` + passwordAuth("alice", "second-secret", "") + `}`, 200, nil, map[string]string{"login": "login_token"}},
+	})
+	kept := s.log.Bytes()
+	files, err := filepath.Glob(filepath.Join(s.dir, "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept = append(kept, content...)
+	}
+	if !bytes.Contains(kept, []byte("$argon2id$")) {
+		t.Fatal("the account is not in the files that were looked at")
+	}
+	for _, secret := range []string{"first-secret", "second-secret", "wrong-secret",
+		s.kept["token"], s.kept["access"], s.kept["refresh"], s.kept["openid"], s.kept["login"]} {
+		if bytes.Contains(kept, []byte(secret)) {
+			t.Errorf("%q is kept", secret)
+		}
+	}
+}
+
+func TestGuessesAreLimited(t *testing.T) {
+	s := newServer(t, func(o *account.Options) {
+		o.Limiter = web.NewLimiter(map[string]web.Rate{account.LimitLogin: {PerSecond: 1e-6, Burst: 100}, "registration": {}, "other": {}}, nil)
+	})
+	s.run([]step{registered("alice")})
+	guess := step{"POST " + v3 + "/login", "", `{"type":"m.login.password","user":"alice","password":"wrong"}`, 403, code("M_FORBIDDEN"), nil}
+	for range 10 {
+		s.run([]step{guess})
+	}
+	resp, text := s.do(guess.call, "", "application/json", guess.body)
+	if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("the eleventh guess is answered %d %v %s", resp.StatusCode, resp.Header, text)
+	}
+	limited := step{"DELETE " + v3 + "/devices/D", "{alice}", `{"auth":` + passwordAuth("alice", "s3kr1t", "") + `}`, 429, code("M_LIMIT_EXCEEDED"), nil}
+	s.run([]step{limited}) // here it can be guessed no more either
 }

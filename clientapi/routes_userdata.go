@@ -42,4 +42,11 @@ func (a *API) userDataRoutes(rt *web.Router) {
 	web.PUT(rt, room+"/typing/{userID}", a.user, a.setTyping, other)
 	web.POST(rt, room+"/receipt/{receiptType}/{eventID}", a.user, a.sendReceipt, other, noBody)
 	web.POST(rt, room+"/read_markers", a.user, a.setReadMarkers, other)
+
+	rules := v3 + "/pushrules/"
+	web.GET(rt, rules+"{$}", a.user, a.pushRules, other)
+	web.GET(rt, rules+"global/{$}", a.user, a.globalPushRules, other)
+	web.GET(rt, rules+"global/{kind}/{ruleID}", a.user, a.pushRule, other)
+	web.GET(rt, rules+"global/{kind}/{ruleID}/enabled", a.user, a.pushRuleEnabled, other)
+	web.GET(rt, rules+"global/{kind}/{ruleID}/actions", a.user, a.pushRuleActions, other)
 }

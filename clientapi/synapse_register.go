@@ -22,6 +22,7 @@ type secretRegisterRequest struct {
 		Nonce        string `json:"nonce"`
 		Username     string `json:"username"`
 		Password     string `json:"password"`
+		DisplayName  string `json:"displayname"`
 		Admin        bool   `json:"admin"`
 		UserType     string `json:"user_type"`
 		MAC          string `json:"mac"`

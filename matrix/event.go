@@ -26,7 +26,7 @@ type Event struct {
 	StateKey       *string // nil for an event that is no state
 	Sender         string
 	Depth          int64
-	OriginServerTS int64 // ms
+	OriginServerTS int64  // ms
 	Redacts        string // wherever the room version writes it; "" for other events
 	Content        json.RawMessage
 	JSON           []byte // canonical, with hashes and signatures, without unsigned

@@ -83,7 +83,6 @@ func (c *ClientEvent) AppendJSON(dst []byte, v View) []byte {
 	}
 	if c.Replaced != nil {
 		dst = append(append(dst, `,"prev_content":`...), c.Replaced.Content...)
-		dst = matrix.AppendString(append(dst, `,"prev_sender":`...), c.Replaced.Sender)
 		dst = matrix.AppendString(append(dst, `,"replaces_state":`...), c.Replaced.ID)
 	}
 	if c.Redaction != nil {

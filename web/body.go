@@ -143,10 +143,11 @@ func (p *plan) fillBody(x *exchange, v reflect.Value) error {
 		return malformedForm(err)
 	}
 	text := bytes.TrimSpace(buffer.Bytes())
-	if len(text) == 0 {
-		if !x.leaf.route.options.optionalBody {
-			return matrix.NotJSON.With("The request has no body")
-		}
+	optional := x.leaf.route.options.optionalBody
+	if len(text) == 0 && !optional {
+		return matrix.NotJSON.With("The request has no body")
+	}
+	if optional && (len(text) == 0 || string(text) == "null") { // some clients say "no body" so
 		text = []byte("{}")
 	}
 	if tooDeep(text) {

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -41,7 +42,7 @@ var (
 
 // TestJSSDK is a conversation of users of matrix-js-sdk, over a restart of the server.
 func TestJSSDK(t *testing.T) {
-	harness.EachOwn(t, harness.Options{}, func(t *testing.T, srv *harness.Server) {
+	harness.EachOwn(t, asInstalled, func(t *testing.T, srv *harness.Server) {
 		modules, err := nodeModules()
 		if err != nil {
 			t.Fatal(err)
@@ -101,10 +102,16 @@ func talk(t *testing.T, srv *harness.Server, cmd *exec.Cmd) {
 	if err := cmd.Wait(); err != nil || passed != planned {
 		t.Errorf("%d of %d steps passed: %v", passed, planned, err)
 	}
-	if complaints.Len() > 0 {
-		t.Errorf("the SDK complains:\n%s", complaints.String())
+	for line := range strings.Lines(complaints.String()) {
+		if !removedRules.MatchString(line) {
+			t.Errorf("the SDK complains: %s", line)
+		}
 	}
 }
+
+// removedRules are default push rules that the specification has removed in its version
+// 1.17, and that the SDK misses all the same.
+var removedRules = regexp.MustCompile(`^Missing default global override push rule \.m\.rule\.(contains_display_name|roomnotif)\n$`)
 
 // restart restarts the server and says so.
 func restart(t *testing.T, srv *harness.Server, to io.Writer) {
@@ -122,7 +129,7 @@ func restart(t *testing.T, srv *harness.Server, to io.Writer) {
 var nodeModules = sync.OnceValues(func() (string, error) {
 	for _, program := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(program); err != nil {
-			return "", fmt.Errorf("the test with matrix-js-sdk needs Node.js 20 or newer, with npm: %w", err)
+			return "", fmt.Errorf("the test with matrix-js-sdk needs Node.js 18 or newer, with npm: %w", err)
 		}
 	}
 	cache, err := os.UserCacheDir()

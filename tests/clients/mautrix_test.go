@@ -19,7 +19,7 @@ import (
 
 // TestMautrix is a conversation of two users of mautrix-go, over a restart of the server.
 func TestMautrix(t *testing.T) {
-	harness.EachOwn(t, harness.Options{}, func(t *testing.T, srv *harness.Server) {
+	harness.EachOwn(t, asInstalled, func(t *testing.T, srv *harness.Server) {
 		w := newWire(t, srv)
 		c := &conversation{T: t, server: srv, alice: newTalker(t, w, "alice"), bob: newTalker(t, w, "bob")}
 		c.meet()

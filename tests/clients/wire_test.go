@@ -23,6 +23,9 @@ var spec = sync.OnceValues(func() (*contract.Spec, error) {
 	return contract.Load(dir)
 })
 
+// asInstalled makes servers with the rate limits and the password hashing of every server.
+var asInstalled = harness.Options{Config: "unsafe: {no_rate_limits: false, cheap_password_hashing: false}"}
+
 // wire is the transport of real clients. It finds the server again when that was restarted
 // at another address, and holds the server's answers against the specification.
 type wire struct {

@@ -4,6 +4,7 @@
 // tells how many there are. After the line "restart" it waits for a line on its input: by
 // then, the server was restarted. Warnings and errors of the SDK go to standard error.
 
+import { webcrypto } from "node:crypto";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -22,7 +23,8 @@ console.warn = console.error = (...what) => {
     if (!troubled && !usual) complain(...what);
 };
 
-// Node.js 20 lacks this, which is all that the SDK wants of a newer one.
+// What the SDK asks of Node.js 20 and 22, for older ones.
+globalThis.crypto ??= webcrypto;
 Promise.withResolvers ??= () => {
     const made = {};
     made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));

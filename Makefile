@@ -1,0 +1,53 @@
+# make test     everything that has to hold, on both databases; installs what it needs
+# make build    the program, ./homeserver
+# make run      the program, started
+# make bench    the benchmarks
+# make fuzz     each fuzz target for FUZZTIME
+# make crash    CRASH_CYCLES kills of the server on each database
+# make sytest   SyTest, checked out in SYTEST
+# make clean    without what make has built
+
+GO = go
+FUZZTIME = 10s
+CRASH_CYCLES = 100
+SYTEST = ../sytest
+# Most of the tests wait for servers, not for processors.
+PARALLEL = 6
+# One PostgreSQL cluster for all tests of a command.
+CLUSTER = $(GO) run ./storage/storagetest/pgcluster
+
+.PHONY: build run test check bench fuzz crash sytest clean
+
+build:
+	$(GO) build -o homeserver ./cmd/homeserver
+
+run:
+	$(GO) run ./cmd/homeserver
+
+test: check
+	tests/setup.sh
+	$(CLUSTER) -- $(GO) test -race -timeout 20m -parallel $(PARALLEL) ./...
+
+check:
+	@unformatted=$$(gofmt -l .) && test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+
+bench:
+	$(CLUSTER) -durable -- $(GO) test -run '^$$' -bench . -benchmem ./...
+
+fuzz:
+	@set -e; for package in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			echo "$$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+crash:
+	CRASH_CYCLES=$(CRASH_CYCLES) $(GO) test -count 1 -timeout 0 -v ./tests/crash
+
+sytest: build
+	sytest/run.sh $(SYTEST) sytest/launch.sh
+
+clean:
+	rm -f homeserver *.test

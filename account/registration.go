@@ -261,7 +261,7 @@ func (a *Accounts) insertAccount(ctx context.Context, i *Interaction, wanted new
 
 func (a *Accounts) insertOrUpgrade(ctx context.Context, tx *storage.Tx, user *storage.Credentials, guest string) error {
 	if guest == "" {
-		return insertUser(ctx, tx, user)
+		return insertUser(ctx, tx, user, "")
 	}
 	if err := tx.UpgradeGuest(ctx, guest, user.Password); err != nil {
 		return unknownUser(err)
@@ -324,7 +324,7 @@ func (a *Accounts) RegisterByAppservice(ctx context.Context, as *Appservice, n N
 func (a *Accounts) insertWithSession(ctx context.Context, user *storage.Credentials, wanted newAccount) (*Session, error) {
 	var s *Session
 	err := a.db.Write(ctx, func(tx *storage.Tx) (err error) {
-		if err := insertUser(ctx, tx, user); err != nil {
+		if err := insertUser(ctx, tx, user, ""); err != nil {
 			return err
 		}
 		s, err = a.firstSession(ctx, tx, user.ID, wanted)

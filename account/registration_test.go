@@ -336,12 +336,18 @@ func TestRegisterBySecret(t *testing.T) {
 		try("after that", r, "M_INVALID_PARAM")
 
 		r = wish("bob", password)
-		r.Admin, r.UserType, r.InhibitLogin = true, "bot", true
+		r.Admin, r.UserType, r.InhibitLogin, r.DisplayName = true, "bot", true, "Bob"
 		r.MAC = hex.EncodeToString(r.mac("a secret"))
 		s = try("an administrator", r, "")
 		if u, err := w.User(ctx, s.UserID); err != nil || !u.Admin || u.Type != "bot" || s.AccessToken != "" {
 			t.Errorf("it is %+v, %v, with %+v", u, err, s)
 		}
+		if name, err := w.ProfileField(ctx, s.UserID, "displayname"); err != nil || string(name) != `"Bob"` {
+			t.Errorf("it is shown as %s, %v", name, err)
+		}
+		r = wish("erin", password)
+		r.DisplayName = "\x00"
+		try("a bad display name", r, "M_INVALID_PARAM")
 		r = wish("carol", password)
 		r.MAC = "zz"
 		try("what is no MAC", r, "M_FORBIDDEN")

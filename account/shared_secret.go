@@ -55,8 +55,10 @@ type SecretRegistration struct {
 	Nonce    string
 	Username string
 	Password string
-	Admin    bool
-	UserType string // bot, support or ""
+	// DisplayName is how the user is shown; "" shows the username.
+	DisplayName string
+	Admin       bool
+	UserType    string // bot, support or ""
 	// MAC is the HMAC-SHA1 under the shared secret, in hexadecimal, of the nonce,
 	// the username, the password, admin or notadmin, and the user type if there is
 	// one, with a NUL between each two.
@@ -92,7 +94,10 @@ func (a *Accounts) RegisterBySecret(ctx context.Context, r SecretRegistration) (
 	if r.UserType != "" && r.UserType != "bot" && r.UserType != "support" {
 		return nil, matrix.InvalidParam.With("user_type must be bot or support")
 	}
-	userID, err := a.createUser(ctx, r.Username, r.Password, r.Admin, r.UserType)
+	if err := checkDisplayName(r.DisplayName); err != nil {
+		return nil, err
+	}
+	userID, err := a.createUser(ctx, r.Username, r.Password, User{Admin: r.Admin, Type: r.UserType}, r.DisplayName)
 	if err != nil {
 		return nil, err
 	}

@@ -19,10 +19,11 @@ const maxUserID = 255
 // CreateUser makes an account. The localpart may have capitals, which become small.
 // M_USER_IN_USE, M_INVALID_USERNAME, M_EXCLUSIVE, M_WEAK_PASSWORD.
 func (a *Accounts) CreateUser(ctx context.Context, localpart, password string, admin bool) (userID string, err error) {
-	return a.createUser(ctx, localpart, password, admin, "")
+	return a.createUser(ctx, localpart, password, User{Admin: admin}, "")
 }
 
-func (a *Accounts) createUser(ctx context.Context, localpart, password string, admin bool, userType string) (string, error) {
+// createUser makes the account with the flags of like.
+func (a *Accounts) createUser(ctx context.Context, localpart, password string, like User, displayName string) (string, error) {
 	userID, err := a.NewUserID(localpart)
 	if err != nil {
 		return "", err
@@ -34,19 +35,20 @@ func (a *Accounts) createUser(ctx context.Context, localpart, password string, a
 	if err != nil {
 		return "", err
 	}
-	user := storage.Credentials{User: User{ID: userID, Created: a.nowMS(), Admin: admin, Type: userType}, Password: hash}
-	err = a.db.Write(ctx, func(tx *storage.Tx) error { return insertUser(ctx, tx, &user) })
+	like.ID, like.Created = userID, a.nowMS()
+	user := storage.Credentials{User: like, Password: hash}
+	err = a.db.Write(ctx, func(tx *storage.Tx) error { return insertUser(ctx, tx, &user, displayName) })
 	return userID, inUse(err)
 }
 
-// insertUser makes the account. People are shown by the name that they chose until
-// they set another; guests have chosen none.
-func insertUser(ctx context.Context, tx *storage.Tx, user *storage.Credentials) error {
+// insertUser makes the account. People without display name are shown by the user
+// name that they chose, until they set another; guests have chosen none.
+func insertUser(ctx context.Context, tx *storage.Tx, user *storage.Credentials, displayName string) error {
 	if err := tx.InsertUser(ctx, user); err != nil || user.Guest {
 		return err
 	}
 	localpart, _, _ := matrix.SplitID('@', user.ID)
-	return tx.SetProfileField(ctx, user.ID, "displayname", matrix.AppendString(nil, localpart))
+	return tx.SetProfileField(ctx, user.ID, "displayname", matrix.AppendString(nil, or(displayName, localpart)))
 }
 
 // SetPassword gives an account a new password. With logoutDevices all its devices

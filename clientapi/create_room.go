@@ -57,5 +57,6 @@ func (a *API) createRoom(ctx context.Context, who *account.Caller, req *createRo
 	if err != nil {
 		return nil, err
 	}
+	a.presence.Active(who.UserID, who.DeviceID)
 	return &roomID{id}, nil
 }

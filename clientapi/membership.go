@@ -51,6 +51,7 @@ func (a *API) join(ctx context.Context, who *account.Caller, req *joinRequest) (
 	if err := a.rooms.Join(ctx, room, c); err != nil {
 		return nil, err
 	}
+	a.presence.Active(who.UserID, who.DeviceID)
 	return &roomID{room}, nil
 }
 

@@ -39,7 +39,7 @@ func (m *messagesAnswer) AppendJSON(dst []byte) []byte {
 
 // messages is GET /rooms/{roomId}/messages.
 func (a *API) messages(ctx context.Context, who *account.Caller, req *messagesRequest) (*messagesAnswer, error) {
-	filter, err := parseRoomFilter(req.Filter, req.RoomID)
+	filter, err := parseRoomFilter(req.Filter)
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +52,10 @@ func (a *API) messages(ctx context.Context, who *account.Caller, req *messagesRe
 		return nil, err
 	}
 	answer := &messagesAnswer{view: view(who)}
+	if !filter.AllowsRoom(req.RoomID) {
+		answer.page.Start = q.From
+		return answer, nil
+	}
 	if answer.page, err = a.rooms.Messages(ctx, access, q); err != nil {
 		return nil, err
 	}
@@ -88,18 +92,11 @@ func (a *API) pageQuery(req *messagesRequest, filter *matrix.RoomEventFilter) (q
 }
 
 // parseRoomFilter reads a RoomEventFilter from a query parameter; none keeps all.
-func parseRoomFilter(text, roomID string) (*matrix.RoomEventFilter, error) {
+func parseRoomFilter(text string) (*matrix.RoomEventFilter, error) {
 	if text == "" {
 		return &matrix.RoomEventFilter{}, nil
 	}
-	filter, err := matrix.ParseRoomEventFilter([]byte(text))
-	if err != nil {
-		return nil, err
-	}
-	if !filter.AllowsRoom(roomID) {
-		return nil, matrix.InvalidParam.With("The filter leaves this room out")
-	}
-	return filter, nil
+	return matrix.ParseRoomEventFilter([]byte(text))
 }
 
 // senders are the users who sent the events, each once.
@@ -158,7 +155,7 @@ func (c *contextAnswer) AppendJSON(dst []byte) []byte {
 
 // eventContext is GET /rooms/{roomId}/context/{eventId}.
 func (a *API) eventContext(ctx context.Context, who *account.Caller, req *contextRequest) (*contextAnswer, error) {
-	filter, err := parseRoomFilter(req.Filter, req.RoomID)
+	filter, err := parseRoomFilter(req.Filter)
 	if err != nil {
 		return nil, err
 	}

@@ -9,13 +9,13 @@ import (
 	"beep/stream"
 )
 
-// Access is what a user may read of a room: all of it up to now while joined, and
-// what was there up to the time of leaving after that.
+// Access is what a user may read of a room: all of it up to now while joined or where
+// anybody may read it, and what was there up to the time of leaving after that.
 type Access struct {
 	Room       storage.Room
 	UserID     string
 	Membership string     // join, leave, ban; "" for one who peeks into a world-readable room
-	Left       stream.Pos // of the event that ended the membership; 0 while it lasts
+	Left       stream.Pos // of the event that ended the reading; 0 while it lasts
 	State      int64      // the state that the user may read
 }
 
@@ -42,8 +42,11 @@ func (r *Rooms) Access(ctx context.Context, roomID, userID string) (Access, erro
 		if err != nil {
 			return Access{}, err
 		}
+		if left != nil && r.peek(ctx, room.Number) != nil {
+			a.Left, a.State = left.Pos, left.StateAfter
+		}
 		if left != nil {
-			a.Membership, a.Left, a.State = m.Membership, left.Pos, left.StateAfter
+			a.Membership = m.Membership
 			return a, nil
 		}
 	}

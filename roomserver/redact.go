@@ -51,8 +51,34 @@ func (b *batch) redact(ctx context.Context, tx *storage.Tx, s *staged) error {
 	rendered := NewClientEvent(&redacted)
 	rendered.Redaction = NewClientEvent(s.stored)
 	tx.AfterCommit(func() {
-		b.rooms.db.Log.Publish(stream.Entry{Pos: redacted.Pos, Kind: stream.Event, Room: redacted.Room,
-			User: redacted.Sender, Value: rendered, Size: 2 * len(pruned)})
+		publish(b.rooms.db.Log, rendered)
+		b.rooms.pruneReplaced(event)
 	})
 	return nil
+}
+
+func publish(log *stream.Log, e *ClientEvent) {
+	log.Publish(stream.Entry{Pos: e.Pos, Kind: stream.Event, Room: e.Room, User: e.Sender, Value: e, Size: 2 * len(e.JSON)})
+}
+
+// pruneReplaced prunes prev_content in the window of the log: where a state event
+// replaced the one that was redacted.
+func (r *Rooms) pruneReplaced(pruned *matrix.Event) {
+	if pruned.StateKey == nil {
+		return
+	}
+	var found []*ClientEvent
+	log := r.db.Log
+	log.Range(log.Floor(), r.db.Clock.Current(), func(entry *stream.Entry) bool {
+		e, ok := entry.Value.(*ClientEvent)
+		if ok && e.Replaced != nil && e.Replaced.ID == pruned.ID {
+			found = append(found, e)
+		}
+		return true
+	})
+	for _, e := range found {
+		replacement := *e
+		replacement.Replaced = pruned
+		publish(log, &replacement)
+	}
 }

@@ -56,6 +56,9 @@ func NewClientEvent(e *storage.Event) *ClientEvent {
 }
 
 func withRedacts(content []byte, target string) []byte {
+	if (&matrix.Event{Content: content}).ContentString("redacts") != "" {
+		return content
+	}
 	out := matrix.AppendString([]byte(`{"redacts":`), target)
 	if len(content) > 2 {
 		out = append(out, ',')

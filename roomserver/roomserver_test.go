@@ -267,7 +267,7 @@ func TestParallelSendsMakeOneLine(t *testing.T) {
 func TestHistoryVisibility(t *testing.T) {
 	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
 		for visibility, want := range map[string]struct{ bob, carol []string }{
-			"world_readable": {[]string{"before", "invited", "joined"}, []string{"before", "invited", "joined", "left", "end"}},
+			"world_readable": {[]string{"before", "invited", "joined", "left", "end"}, []string{"before", "invited", "joined", "left", "end"}},
 			"shared":         {[]string{"before", "invited", "joined"}, []string{"before", "invited", "joined", "left", "end"}},
 			"invited":        {[]string{"invited", "joined"}, []string{"end"}},
 			"joined":         {[]string{"joined"}, []string{"end"}},

@@ -122,7 +122,8 @@ func (p *postgres) close() error {
 	// Nothing is lost with a connection that cannot say good-bye to its server.
 	if p.claimed != nil {
 		// The server drops the lock with the connection, a little later.
-		_, _ = p.claimed.ExecContext(context.Background(), `SELECT pg_advisory_unlock($1)`, claimKey)
+		var unlocked bool
+		_ = p.claimed.QueryRowContext(context.Background(), `SELECT pg_advisory_unlock($1)`, claimKey).Scan(&unlocked)
 		_ = p.claimed.Close()
 	}
 	_ = p.pool.Close()
@@ -151,7 +152,7 @@ func (p *postgres) write(ctx context.Context, tx *Tx, fn func(*Tx) error) error 
 		return err
 	}
 	if err := t.Commit(); err != nil {
-		return fmt.Errorf("storage: commit: %w", err)
+		return fmt.Errorf("%w: %w", errUncertain, err)
 	}
 	return nil
 }

@@ -235,7 +235,7 @@ func (s *sqlite) commit(batch []*job) error {
 		return s.undo(err)
 	}
 	if err := s.exec("COMMIT"); err != nil {
-		return s.undo(err)
+		return s.undo(fmt.Errorf("%w: %w", errUncertain, err))
 	}
 	return nil
 }

@@ -68,7 +68,7 @@ func (q *Reader) readTimelineEvents(ctx context.Context, rooms map[int64]RoomInf
 }
 
 func (r *eventRow) read(ctx context.Context, q *Reader, text string, args []any) ([]Event, error) {
-	events := []Event{}
+	events := make([]Event, 0, 8*len(r.rooms))
 	err := q.each(ctx, text, func(row scanner) error {
 		if err := row.Scan(r.dest...); err != nil {
 			return err

@@ -39,6 +39,10 @@ type Tx struct {
 	after     []func()
 }
 
+// errUncertain is the failure of a commit: the transaction may have been committed
+// all the same, as when the connection broke before the answer came.
+var errUncertain = errors.New("storage: commit")
+
 // whole runs statements to their end: a caller that has gone must not cut a
 // transaction short, least of all one that other callers share.
 type whole struct{ querier }
@@ -73,6 +77,10 @@ func (db *DB) writeOnce(ctx context.Context, fn func(tx *Tx) error) error {
 	tx := &Tx{clock: db.Clock, dialect: db.engine.dialect()}
 	defer tx.release()
 	if err := db.transact(ctx, tx, fn); err != nil {
+		if errors.Is(err, errUncertain) && len(tx.positions) > 0 {
+			// What readers find in the database decides.
+			db.Log.Lose(tx.positions[len(tx.positions)-1])
+		}
 		return err
 	}
 	for _, e := range tx.entries {

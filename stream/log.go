@@ -96,6 +96,17 @@ func (l *Log) Publish(e Entry) {
 	}
 }
 
+// Lose says that entries up to a position may be missing: what happened there is not
+// known. Readers have to ask the database for them. Call it before the position is done.
+func (l *Log) Lose(pos Pos) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if pos > l.floor {
+		l.raise(pos)
+		l.last = max(l.last, pos)
+	}
+}
+
 func (l *Log) slot(pos Pos) **Entry { return &l.slots[pos&Pos(len(l.slots)-1)] }
 
 // raise drops the entries up to floor.

@@ -172,3 +172,25 @@ func BenchmarkRangeOfOne(b *testing.B) {
 		l.Range(0, 1, func(e *stream.Entry) bool { return e.Pos == 1 })
 	}
 }
+
+// TestLose: a reader from before what was lost has to ask the database, one from after does not.
+func TestLose(t *testing.T) {
+	l := NewLog(0, 8, 0)
+	for pos := Pos(1); pos <= 5; pos++ {
+		if pos == 3 {
+			l.Lose(pos)
+			continue
+		}
+		l.Publish(Entry{Pos: pos, Kind: Event})
+	}
+	count := func(after Pos) (n int, ok bool) {
+		ok = l.Range(after, 5, func(*Entry) bool { n++; return true })
+		return n, ok
+	}
+	if _, ok := count(2); ok {
+		t.Error("a reader from before the loss was told that nothing is missing")
+	}
+	if n, ok := count(3); n != 2 || !ok {
+		t.Errorf("from after the loss: %d entries, %v", n, ok)
+	}
+}

@@ -177,9 +177,12 @@ func (x *exchange) readBody(buffer *bytes.Buffer) error {
 		body = http.MaxBytesReader(x.w, body, x.leaf.route.options.maxBody)
 	}
 	buffer.Grow(int(min(max(length, 0), firstRead)) + bytes.MinRead)
-	_, err := buffer.ReadFrom(body)
+	if _, err := buffer.ReadFrom(body); err != nil {
+		x.leaveBody() // and under the deadline, or net/http would wait for the rest for ever
+		return unreadBody(err)
+	}
 	_ = http.NewResponseController(x.w).SetReadDeadline(time.Time{})
-	return unreadBody(err)
+	return nil
 }
 
 func unreadBody(err error) error {

@@ -14,6 +14,7 @@ import (
 	"beep/account"
 	"beep/clientapi"
 	"beep/config"
+	"beep/federation"
 	"beep/matrix"
 	"beep/roomserver"
 	"beep/storage"
@@ -177,6 +178,7 @@ func (h *homeserver) clientRoutes() http.Handler {
 	})
 	h.clients.Routes(router)
 	h.sync.Routes(router)
+	federation.New(h.accounts).Routes(router)
 	return router
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"beep/account"
 	"beep/config"
+	"beep/matrix"
 	"beep/roomserver"
 	"beep/web"
 )
@@ -56,4 +57,20 @@ func (a *API) user(r *http.Request) (*account.Caller, error) { return a.accounts
 // userOrGuest is the authentication of the routes that guests may use ("Guest Access").
 func (a *API) userOrGuest(r *http.Request) (*account.Caller, error) {
 	return a.accounts.Authenticate(r)
+}
+
+// active is the authentication of what a suspended account may not do ("Account
+// suspension"): to write, to meet others, to change how it is shown.
+func (a *API) active(r *http.Request) (*account.Caller, error) { return notSuspended(a.user(r)) }
+
+// activeOrGuest is active for routes that guests may use.
+func (a *API) activeOrGuest(r *http.Request) (*account.Caller, error) {
+	return notSuspended(a.userOrGuest(r))
+}
+
+func notSuspended(who *account.Caller, err error) (*account.Caller, error) {
+	if err == nil && who.Suspended {
+		return nil, matrix.UserSuspended
+	}
+	return who, err
 }

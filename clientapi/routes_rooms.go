@@ -9,19 +9,19 @@ func (a *API) roomRoutes(rt *web.Router) {
 	join, invite, message := web.Limit("join"), web.Limit("invite"), web.Limit("message")
 	noBody := web.OptionalBody()
 
-	web.POST(rt, v3+"/createRoom", a.user, a.createRoom, join)
-	web.POST(rt, v3+"/join/{roomIDOrAlias}", a.userOrGuest, a.join, join, noBody, web.Also(v3+"/rooms/{roomIDOrAlias}/join"))
-	web.POST(rt, v3+"/knock/{roomIDOrAlias}", a.user, a.knock, join, noBody)
+	web.POST(rt, v3+"/createRoom", a.active, a.createRoom, join)
+	web.POST(rt, v3+"/join/{roomIDOrAlias}", a.activeOrGuest, a.join, join, noBody, web.Also(v3+"/rooms/{roomIDOrAlias}/join"))
+	web.POST(rt, v3+"/knock/{roomIDOrAlias}", a.active, a.knock, join, noBody)
 	web.POST(rt, room+"/leave", a.userOrGuest, a.leave, noBody)
 	web.POST(rt, room+"/forget", a.user, a.forget, noBody)
-	web.POST(rt, room+"/invite", a.user, a.invite, invite)
-	web.POST(rt, room+"/kick", a.user, a.kick)
-	web.POST(rt, room+"/ban", a.user, a.ban)
-	web.POST(rt, room+"/unban", a.user, a.unban)
+	web.POST(rt, room+"/invite", a.active, a.invite, invite)
+	web.POST(rt, room+"/kick", a.active, a.kick)
+	web.POST(rt, room+"/ban", a.active, a.ban)
+	web.POST(rt, room+"/unban", a.active, a.unban)
 	web.GET(rt, v3+"/joined_rooms", a.userOrGuest, a.joinedRooms)
 
-	web.PUT(rt, room+"/send/{type}/{txnID}", a.userOrGuest, a.sendMessage, message)
-	web.PUT(rt, room+"/state/{type}/{stateKey}", a.userOrGuest, a.sendState, message, web.Also(room+"/state/{type}", room+"/state/{type}/{$}"))
+	web.PUT(rt, room+"/send/{type}/{txnID}", a.activeOrGuest, a.sendMessage, message)
+	web.PUT(rt, room+"/state/{type}/{stateKey}", a.activeOrGuest, a.sendState, message, web.Also(room+"/state/{type}", room+"/state/{type}/{$}"))
 	web.PUT(rt, room+"/redact/{eventID}/{txnID}", a.userOrGuest, a.redact, message, noBody)
 
 	web.GET(rt, room+"/state", a.userOrGuest, a.roomState)
@@ -34,6 +34,6 @@ func (a *API) roomRoutes(rt *web.Router) {
 
 	web.GET(rt, room+"/aliases", a.user, a.aliases)
 	web.GET(rt, v3+"/directory/room/{roomAlias}", web.Anyone, a.resolveAlias)
-	web.PUT(rt, v3+"/directory/room/{roomAlias}", a.user, a.setAlias)
+	web.PUT(rt, v3+"/directory/room/{roomAlias}", a.active, a.setAlias)
 	web.DELETE(rt, v3+"/directory/room/{roomAlias}", a.user, a.deleteAlias)
 }

@@ -59,6 +59,9 @@ func (a *API) redact(ctx context.Context, who *account.Caller, req *redactReques
 	if !matrix.ValidEventID(req.EventID) {
 		return nil, matrix.InvalidParam.Withf("%q is not an event id", req.EventID)
 	}
+	if err := a.checkSuspendedRedaction(ctx, who, req); err != nil {
+		return nil, err
+	}
 	content := map[string]string{}
 	if req.Body.Reason != "" {
 		content["reason"] = req.Body.Reason
@@ -73,4 +76,16 @@ func (a *API) redact(ctx context.Context, who *account.Caller, req *redactReques
 		return nil, err
 	}
 	return &eventID{id}, nil
+}
+
+// checkSuspendedRedaction lets a suspended user take back own events only.
+func (a *API) checkSuspendedRedaction(ctx context.Context, who *account.Caller, req *redactRequest) error {
+	if !who.Suspended {
+		return nil
+	}
+	e, _, err := a.rooms.Event(ctx, req.RoomID, who.UserID, req.EventID)
+	if err == nil && e.Sender != who.UserID {
+		return matrix.UserSuspended
+	}
+	return err
 }

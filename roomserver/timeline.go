@@ -39,9 +39,19 @@ func (r *Rooms) FirstToken(text string, backwards bool) (Token, error) {
 	case text != "":
 		return ParseToken(text)
 	case backwards:
-		return TokenAt(r.db.Clock.Current()), nil
+		return afterAll, nil
 	}
 	return beforeAll, nil
+}
+
+// lastToken is the place after the room's last event. The clock may not have come so
+// far yet, but who sent that event expects to find it.
+func (r *Rooms) lastToken(ctx context.Context, room int64) (Token, error) {
+	last, err := r.db.EventsBackward(ctx, room, afterAll, beforeAll, 1)
+	if err != nil || len(last) == 0 {
+		return TokenAt(r.db.Clock.Current()), err
+	}
+	return Token(last[0].Order), nil
 }
 
 // TokenAt is the place after everything that arrived up to the position.
@@ -81,6 +91,12 @@ const scanLimit = 2000
 
 // Messages pages through the room's timeline (GET /messages).
 func (r *Rooms) Messages(ctx context.Context, a Access, q PageQuery) (Page, error) {
+	if q.From == afterAll {
+		var err error
+		if q.From, err = r.lastToken(ctx, a.Room.Number); err != nil {
+			return Page{}, err
+		}
+	}
 	page := Page{Start: q.From, End: q.From}
 	low, high := int64(beforeAll), int64(afterAll)
 	if a.Left != 0 {

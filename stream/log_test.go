@@ -175,16 +175,16 @@ func BenchmarkRangeOfOne(b *testing.B) {
 
 // TestLose: a reader from before what was lost has to ask the database, one from after does not.
 func TestLose(t *testing.T) {
-	l := NewLog(0, 8, 0)
-	for pos := Pos(1); pos <= 5; pos++ {
+	l := stream.NewLog(0, 8, 0)
+	for pos := stream.Pos(1); pos <= 5; pos++ {
 		if pos == 3 {
 			l.Lose(pos)
 			continue
 		}
-		l.Publish(Entry{Pos: pos, Kind: Event})
+		l.Publish(stream.Entry{Pos: pos, Kind: stream.Event})
 	}
-	count := func(after Pos) (n int, ok bool) {
-		ok = l.Range(after, 5, func(*Entry) bool { n++; return true })
+	count := func(after stream.Pos) (n int, ok bool) {
+		ok = l.Range(after, 5, func(*stream.Entry) bool { n++; return true })
 		return n, ok
 	}
 	if _, ok := count(2); ok {

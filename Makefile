@@ -47,7 +47,7 @@ crash:
 	CRASH_CYCLES=$(CRASH_CYCLES) $(GO) test -count 1 -timeout 0 -v ./tests/crash
 
 sytest: build
-	sytest/run.sh $(SYTEST) sytest/launch.sh
+	HOMESERVER=$(CURDIR)/homeserver sytest/run.sh $(SYTEST) sytest/launch.sh
 
 clean:
 	rm -f homeserver *.test

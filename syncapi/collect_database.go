@@ -47,7 +47,7 @@ func (g *gathering) addAllLeft(ctx context.Context) error {
 		if keeps(events[len(events)-1].Membership()) {
 			continue
 		}
-		if r := g.leftRoom(number, events); !r.ownOnly {
+		if r := g.leftRoom(number, events); r.own == nil {
 			r.fresh, r.checked, r.stored = true, true, true
 			left = append(left, r)
 		}
@@ -66,7 +66,7 @@ func (g *gathering) fromDatabase(ctx context.Context) error {
 	}
 	g.addJoined()
 	for _, r := range g.order {
-		r.stored = !r.ownOnly
+		r.stored = r.own == nil
 	}
 	data, err := g.api.db.AccountDataSince(ctx, g.userID, g.since, g.upTo)
 	if err != nil {

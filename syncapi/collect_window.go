@@ -84,14 +84,14 @@ func (g *gathering) take(e *stream.Entry, present map[string]storage.Presence) {
 
 func (g *gathering) takeEvent(e *stream.Entry) {
 	r := g.room(e.Room)
-	if r == nil || r.end != nil && e.Pos > r.end.Pos {
+	if r == nil {
 		return
 	}
 	event := e.Value.(*roomserver.ClientEvent)
 	if !r.left && event.Type == "m.room.member" && event.StateKey != nil && event.Membership() == "join" && before(event) != "join" {
 		g.newcomers[*event.StateKey] = struct{}{}
 	}
-	if !r.stored && !r.ownOnly {
+	if !r.stored && r.own == nil {
 		r.events = append(r.events, shown{event.Event, event, ""})
 	}
 }

@@ -58,9 +58,9 @@ func TestFilters(t *testing.T) {
 			}
 		}
 		for filter, want := range map[string][]string{
-			`{"room":{"rooms":["` + room + `"]}}`:                                                     {room},
-			`{"room":{"not_rooms":["` + room + `"]}}`:                                                 {other},
-			`{"room":{"rooms":[]}}`:                                                                   nil,
+			`{"room":{"rooms":["` + room + `"]}}`:     {room},
+			`{"room":{"not_rooms":["` + room + `"]}}`: {other},
+			`{"room":{"rooms":[]}}`:                   nil,
 			`{"room":{"timeline":{"rooms":["` + other + `"]},"state":{"rooms":["` + other + `"]}}}`:   {other},
 			`{"room":{"timeline":{"types":["org.never"]},"state":{"types":["org.never"],"limit":1}}}`: nil,
 		} {
@@ -311,6 +311,11 @@ func TestPresence(t *testing.T) {
 		since = s.sync(dave).NextBatch
 		s.join(other, dave)
 		equal(t, "presence for who has just come", s.sync(dave, "since", since).presences(), map[string]string{"carol": "unavailable"})
+		s.present(dave, "online")
+		since = s.sync(alice).NextBatch
+		s.join(room, dave)
+		equal(t, "presence of before", s.sync(alice, "since", since).presences(), map[string]string{"dave": "online"})
+		s.leave(room, dave)
 		s.present(bob, "offline")
 		equal(t, "offline users at first", s.sync(alice).presences(), map[string]string{"alice": "online", "carol": "unavailable"})
 	})

@@ -28,6 +28,24 @@ func (a *answer) empty() bool {
 	return len(a.joined)+len(a.left)+len(a.invites)+len(a.knocks)+len(a.accountData)+len(a.presence) == 0
 }
 
+// size is about how many bytes the answer has.
+func (a *answer) size() int {
+	const perRoom, perEvent = 400, 300 // bytes besides the contents of events
+	n := perRoom + perRoom*len(a.presence)
+	for _, rooms := range [][]*room{a.joined, a.left} {
+		for _, r := range rooms {
+			n += perRoom + perEvent*(len(r.timeline)+len(r.state)+len(r.receipts))
+			for i := range r.timeline {
+				n += len(r.timeline[i].Content)
+			}
+			for _, e := range r.state {
+				n += len(e.Content)
+			}
+		}
+	}
+	return n
+}
+
 // writer appends JSON.
 type writer struct {
 	*answer
@@ -38,7 +56,7 @@ type writer struct {
 
 // AppendJSON appends the answer.
 func (a *answer) AppendJSON(dst []byte) []byte {
-	w := &writer{answer: a, dst: dst}
+	w := &writer{answer: a, dst: slices.Grow(dst, a.size())}
 	w.view = roomserver.View{UserID: a.userID, Device: a.device, Now: time.Now().UnixMilli(), Federation: a.filter.Federation}
 	w.dst = strconv.AppendInt(append(w.dst, `{"next_batch":"s`...), int64(a.upTo), 10)
 	w.text(`"`)

@@ -21,8 +21,7 @@ type gathering struct {
 	order     []*room         // those that are not nil, in the order of their coming
 	presence  map[string]storage.Presence
 	newcomers map[string]struct{} // who came into a room that the user was in already
-	loaded    map[int64]storage.RoomInfo
-	sent      *sentMembers // what the device has got; nil without lazy loading
+	sent      *sentMembers        // what the device has got; nil without lazy loading
 }
 
 // room is what is told of a room that the user is in or has left.
@@ -37,15 +36,12 @@ type room struct {
 	// checked tells that the user was not in the room all the time, so that some
 	// events may be hidden.
 	checked bool
-	// ownOnly tells that the user was not in the room since the client's token: all
-	// that is told are the user's own events.
-	ownOnly bool
 	// stored tells that the timeline comes from the database.
 	stored bool
 
 	from stream.Pos              // the timeline is of from < pos <= end
 	end  *roomserver.ClientEvent // the event with which the user left; nil: now
-	own  []shown                 // the user's own member events after the end
+	own  *shown                  // the user's own member event, which is all that is told of the room
 
 	events   []shown // those of the timeline's range that were looked at, in order
 	complete bool    // these are all events of the range
@@ -129,30 +125,24 @@ func (g *gathering) numbers(choose func(*room) bool) []int64 {
 	return list
 }
 
-// infos finds what it takes to read events of these rooms.
+// infos finds what it takes to read events of these rooms: their ids and versions,
+// which never change.
 func (g *gathering) infos(ctx context.Context, rooms []*room) (map[int64]storage.RoomInfo, error) {
 	infos := make(map[int64]storage.RoomInfo, len(rooms))
 	var missing []int64
 	for _, r := range rooms {
-		if info, known := g.loaded[r.number]; known {
+		if info, known := g.api.infos.Get(r.number); known {
 			infos[r.number] = info
-		} else if len(r.events) > 0 {
-			infos[r.number] = storage.RoomInfo{ID: r.id, Version: r.events[0].Version}
 		} else {
 			missing = append(missing, r.number)
 		}
 	}
 	loaded, err := g.api.db.RoomInfos(ctx, missing)
-	if err != nil {
-		return nil, err
-	}
-	if g.loaded == nil {
-		g.loaded = loaded
-	}
 	for number, info := range loaded {
-		g.loaded[number], infos[number] = info, info
+		infos[number] = info
+		g.api.infos.Add(number, info)
 	}
-	return infos, nil
+	return infos, err
 }
 
 // finish makes the answer of what was collected.

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
+
 	"beep/account"
 	"beep/matrix"
 	"beep/roomserver"
@@ -21,8 +23,12 @@ import (
 	"beep/web"
 )
 
-// maxTimeout is the longest that a client may wait.
-const maxTimeout = 5 * time.Minute
+const (
+	// maxTimeout is the longest that a client may wait.
+	maxTimeout = 5 * time.Minute
+	// knownRooms is of how many rooms the id and version stay in memory.
+	knownRooms = 10_000
+)
 
 // Options are what the API stands on.
 type Options struct {
@@ -46,14 +52,17 @@ type API struct {
 	typing   *roomserver.Typing
 	sessions *sessions
 	lazy     *lazyDevices
+	infos    *lru.Cache[int64, storage.RoomInfo]
 	started  stream.Pos // what came up to here came before the program was started
 }
 
 // New is the API over these parts. Call [API.Run] beside it.
 func New(o Options) *API {
+	// The constructor fails only for a size that is not positive.
+	infos, _ := lru.New[int64, storage.RoomInfo](knownRooms)
 	return &API{
 		db: o.DB, rooms: o.Rooms, accounts: o.Accounts, filters: o.Filters, presence: o.Presence, typing: o.Typing,
-		sessions: newSessions(o.DB), lazy: newLazyDevices(), started: o.DB.Clock.Current(),
+		sessions: newSessions(o.DB), lazy: newLazyDevices(), infos: infos, started: o.DB.Clock.Current(),
 	}
 }
 

@@ -22,7 +22,7 @@ func (g *gathering) lazyMembers(ctx context.Context) error {
 	var rooms []*room
 	var senders, members []int64
 	for _, r := range g.order {
-		if r.ownOnly {
+		if r.own != nil {
 			continue
 		}
 		events, others := g.needSenders(r), g.needOthers(r)
@@ -126,6 +126,9 @@ func (g *gathering) remember(r *room) {
 	if !g.lazy() {
 		return
 	}
+	if r.fresh {
+		g.sent.forget(r.number) // what the client knew is from before it was away
+	}
 	for _, e := range r.state {
 		if e.Type == "m.room.member" {
 			g.sent.add(r.number, *e.StateKey, g.upTo)
@@ -158,13 +161,9 @@ type sentMembers struct {
 	all     *lazyDevices // its mu guards the rest
 	key     deviceKey
 	element *list.Element
-	members map[sentMember]stream.Pos // the next_batch of the answer that had it
-	newest  stream.Pos
-}
-
-type sentMember struct {
-	room   int64
-	userID string
+	rooms   map[int64]map[string]stream.Pos // by user the next_batch of the answer that had it
+	members int
+	newest  stream.Pos // of all these positions
 }
 
 func newLazyDevices() *lazyDevices {
@@ -178,7 +177,7 @@ func (l *lazyDevices) device(key deviceKey, token stream.Pos) *sentMembers {
 	defer l.mu.Unlock()
 	d := l.devices[key]
 	if d == nil {
-		d = &sentMembers{all: l, key: key, members: map[sentMember]stream.Pos{}}
+		d = &sentMembers{all: l, key: key, rooms: map[int64]map[string]stream.Pos{}}
 		d.element = l.recent.PushBack(d)
 		l.devices[key] = d
 	} else {
@@ -187,37 +186,62 @@ func (l *lazyDevices) device(key deviceKey, token stream.Pos) *sentMembers {
 	if d.newest <= token {
 		return d
 	}
-	for m, batch := range d.members {
-		if batch > token {
-			delete(d.members, m)
-			l.members--
+	for _, users := range d.rooms {
+		for userID, batch := range users {
+			if batch > token {
+				delete(users, userID)
+				d.count(-1)
+			}
 		}
 	}
 	d.newest = token
 	return d
 }
 
+func (d *sentMembers) count(change int) {
+	d.members += change
+	d.all.members += change
+}
+
 func (d *sentMembers) has(room int64, userID string) bool {
 	d.all.mu.Lock()
 	defer d.all.mu.Unlock()
-	_, sent := d.members[sentMember{room, userID}]
+	_, sent := d.rooms[room][userID]
 	return sent
+}
+
+func (d *sentMembers) forget(room int64) {
+	d.all.mu.Lock()
+	defer d.all.mu.Unlock()
+	if d.dropped() {
+		return
+	}
+	d.count(-len(d.rooms[room]))
+	delete(d.rooms, room)
 }
 
 func (d *sentMembers) add(room int64, userID string, batch stream.Pos) {
 	l := d.all
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.devices[d.key] != d {
-		return // forgotten meanwhile
+	if d.dropped() {
+		return
 	}
-	before := len(d.members)
-	d.members[sentMember{room, userID}] = batch
+	users := d.rooms[room]
+	if users == nil {
+		users = map[string]stream.Pos{}
+		d.rooms[room] = users
+	}
+	before := len(users)
+	users[userID] = batch
 	d.newest = max(d.newest, batch)
-	l.members += len(d.members) - before
+	d.count(len(users) - before)
 	for l.members > maxSentMembers {
 		oldest := l.recent.Remove(l.recent.Front()).(*sentMembers)
 		delete(l.devices, oldest.key)
-		l.members -= len(oldest.members)
+		l.members -= oldest.members
 	}
 }
+
+// dropped tells that there was no room for the device any more.
+func (d *sentMembers) dropped() bool { return d.all.devices[d.key] != d }

@@ -65,30 +65,24 @@ func (g *gathering) joinedRoom(number int64, own []*roomserver.ClientEvent) *roo
 	return r
 }
 
-// leftRoom is a room that the user has left, is banned from, or has refused to come into.
+// leftRoom is a room that the user has left, is banned from, or has refused to
+// come into.
 func (g *gathering) leftRoom(number int64, own []*roomserver.ClientEvent) *room {
 	r := &room{number: number, id: own[0].RoomID, left: true, from: g.since}
-	membership := before(own[0])
-	if membership != "join" {
-		r.fresh, r.stored, r.from = true, true, 0
-	}
-	joins := 0
 	for _, e := range own {
-		if membership == "join" && e.Membership() != "join" {
-			r.end, r.own = e, nil
-		} else if r.end != nil {
-			r.own = append(r.own, shown{e.Event, e, e.Membership()})
+		switch was := before(e); {
+		case was == "join" && e.Membership() != "join":
+			r.end = e
+		case was != "join" && e.Membership() == "join":
+			r.checked = true
 		}
-		if membership != "join" && e.Membership() == "join" {
-			joins++
-		}
-		membership = e.Membership()
 	}
-	r.checked = joins > 0
 	if r.end == nil {
 		last := own[len(own)-1]
-		r.ownOnly, r.stored, r.complete = true, false, true
-		r.own = []shown{{last.Event, last, last.Membership()}}
+		r.own = &shown{last.Event, last, last.Membership()}
+		r.complete = true
+	} else if before(own[0]) != "join" {
+		r.fresh, r.stored, r.from = true, true, 0
 	}
 	return r
 }

@@ -33,7 +33,7 @@ func TestJoinInBetween(t *testing.T) {
 					equal(t, "timeline", slices.DeleteFunc(r.Timeline.briefs(), func(b string) bool { return memberships[b] == "" }), want)
 					equal(t, "limited", r.Timeline.Limited, true)
 					got := append(r.Timeline.briefs(), r.State.briefs()...)
-					for _, brief := range []string{"create", "alice:join", "bob:join", "power_levels", "join_rules", "history_visibility", "guest_access"} {
+					for _, brief := range []string{"create", "alice:join", "bob:join", "power_levels", "join_rules", "history_visibility"} {
 						if !slices.Contains(got, brief) {
 							t.Errorf("%s is neither in the state nor in the timeline: %v", brief, got)
 						}
@@ -54,7 +54,7 @@ func TestNewRoom(t *testing.T) {
 		since := s.sync(alice).NextBatch
 		room := s.create(roomserver.RoomDraft{})
 		r := s.sync(alice, "since", since).Rooms.Join[room]
-		equal(t, "timeline", r.Timeline.briefs(), []string{"create", "alice:join", "power_levels", "join_rules", "history_visibility", "guest_access"})
+		equal(t, "timeline", r.Timeline.briefs(), []string{"create", "alice:join", "power_levels", "join_rules", "history_visibility"})
 		equal(t, "limited", r.Timeline.Limited, false)
 		equal(t, "state", r.State.briefs(), []string{})
 		equal(t, "joined members", *r.Summary.Joined, 1)
@@ -140,7 +140,7 @@ func TestLeave(t *testing.T) {
 				equal(t, "sections with include_leave", a.sections(room), []string{"leave"})
 				r = a.Rooms.Leave[room]
 				equal(t, "old timeline", r.Timeline.briefs(), []string{"before", last})
-				equal(t, "old state", r.State.sorted(), []string{"alice:join", "bob:join", "create", "guest_access", "history_visibility",
+				equal(t, "old state", r.State.sorted(), []string{"alice:join", "bob:join", "create", "history_visibility",
 					"join_rules", "power_levels", "topic"})
 				for _, e := range r.State.Events {
 					if e.Type == "m.room.topic" {
@@ -173,8 +173,8 @@ func TestJoinAndLeaveInBetween(t *testing.T) {
 		a := s.sync(bob, "since", since, "filter", `{"room":{"timeline":{"limit":3}}}`)
 		equal(t, "sections", a.sections(room), []string{"leave"})
 		r := a.Rooms.Leave[room]
-		equal(t, "timeline", r.Timeline.briefs(), []string{"bob:join", "seen", "bob:leave", "bob:ban"})
-		equal(t, "state", r.State.sorted(), []string{"alice:join", "create", "guest_access", "history_visibility", "join_rules", "power_levels"})
+		equal(t, "timeline", r.Timeline.briefs(), []string{"bob:join", "seen", "bob:leave"})
+		equal(t, "state", r.State.sorted(), []string{"alice:join", "create", "history_visibility", "join_rules", "power_levels"})
 	})
 }
 

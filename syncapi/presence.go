@@ -85,10 +85,8 @@ func (g *gathering) finishPresence(ctx context.Context) error {
 	if g.noPresence() {
 		return nil
 	}
-	if !g.initial {
-		if err := g.addNewcomers(ctx); err != nil {
-			return err
-		}
+	if err := g.addNewcomers(ctx); err != nil {
+		return err
 	}
 	for _, p := range g.presence {
 		g.answer.presence = append(g.answer.presence, g.api.presence.Refresh(p))
@@ -97,6 +95,9 @@ func (g *gathering) finishPresence(ctx context.Context) error {
 }
 
 func (g *gathering) addNewcomers(ctx context.Context) error {
+	if g.initial {
+		return nil
+	}
 	joined, err := g.api.db.PresenceOfMembers(ctx, g.numbers(func(r *room) bool { return r.joined }))
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"beep/matrix"
 	"beep/roomserver"
 	"beep/storage"
 	"beep/stream"
@@ -267,6 +268,9 @@ func (n *sessions) wakeUser(userID string, pos stream.Pos) {
 }
 
 func (n *sessions) wake(s *session, pos stream.Pos) {
+	if s.last == pos {
+		return // through another room that they share
+	}
 	s.last = pos
 	for _, w := range s.waiters {
 		if w.first == 0 {
@@ -281,7 +285,7 @@ func (n *sessions) wake(s *session, pos stream.Pos) {
 
 // acquire gives a user's session, which release gives back.
 func (n *sessions) acquire(ctx context.Context, userID string) (*session, error) {
-	const attempts = 3
+	const attempts = 20
 	for attempt := 1; ; attempt++ {
 		s, isNew := n.enter(userID)
 		if isNew {
@@ -301,11 +305,11 @@ func (n *sessions) acquire(ctx context.Context, userID string) (*session, error)
 			return s, nil
 		}
 		n.release(s)
-		if err == nil {
-			err = errors.New("the log moves on too fast to follow it")
-		}
-		if !dead || attempt == attempts {
+		if err != nil {
 			return nil, err
+		}
+		if attempt == attempts {
+			return nil, matrix.ServiceUnavailable.Because(errors.New("the log moves on too fast to follow it"))
 		}
 	}
 }

@@ -21,13 +21,13 @@ func (g *gathering) states(ctx context.Context) error {
 	var whole, changed, left, leftChanged []*room
 	for _, r := range g.order {
 		switch {
-		case r.ownOnly:
+		case r.own != nil:
+		case r.complete && (!r.fresh || r.wholeHistory()):
+			r.base = changesAmong(r.events)
 		case r.fresh && !r.left:
 			whole = append(whole, r)
 		case r.fresh:
 			left = append(left, r)
-		case r.complete:
-			r.base = changesAmong(r.events)
 		case r.left:
 			leftChanged = append(leftChanged, r)
 		default:
@@ -43,7 +43,30 @@ func (g *gathering) states(ctx context.Context) error {
 	if err := g.leftChanges(ctx, leftChanged); err != nil {
 		return err
 	}
-	return g.changedStates(ctx, changed)
+	if err := g.changedStates(ctx, changed); err != nil {
+		return err
+	}
+	g.findNewcomers()
+	return nil
+}
+
+// findNewcomers finds who came into rooms whose news are from the database.
+func (g *gathering) findNewcomers() {
+	for _, r := range g.order {
+		if !r.stored || r.left || r.joined {
+			continue
+		}
+		for name, e := range r.base {
+			if name.eventType == "m.room.member" && e.Pos > g.since && e.Membership() == "join" {
+				g.newcomers[name.stateKey] = struct{}{}
+			}
+		}
+	}
+}
+
+// wholeHistory tells that all there is of the room was looked at.
+func (r *room) wholeHistory() bool {
+	return r.from == 0 && len(r.events) > 0 && r.events[0].Type == "m.room.create"
 }
 
 // changesAmong is the latest event of each type and key.

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	sharedSummaries = 2000
+	sharedSummaries = 5000
 	maxHeroes       = 5
 )
 
@@ -41,14 +41,9 @@ func (g *gathering) summaries(ctx context.Context) error {
 	if len(rooms) == 0 {
 		return nil
 	}
-	load := func(missing []int64) (map[int64]summary, error) { return g.loadSummaries(ctx, missing) }
-	var found map[int64]summary
-	var err error
-	if g.initial {
-		found, err = load(rooms)
-	} else {
-		found, err = g.api.sessions.names.get(ctx, rooms, load)
-	}
+	found, err := g.api.sessions.names.get(ctx, rooms, func(missing []int64) (map[int64]summary, error) {
+		return g.loadSummaries(ctx, missing)
+	})
 	for number, s := range found {
 		g.rooms[number].summary = &s
 	}

@@ -27,13 +27,13 @@ func TestInitial(t *testing.T) {
 		r := a.Rooms.Join[room]
 		equal(t, "timeline", r.Timeline.briefs(), []string{"2", "3"})
 		equal(t, "limited", r.Timeline.Limited, true)
-		equal(t, "state", r.State.sorted(), []string{"alice:join", "bob:join", "create", "guest_access", "history_visibility", "join_rules", "name", "power_levels"})
+		equal(t, "state", r.State.sorted(), []string{"alice:join", "bob:join", "create", "history_visibility", "join_rules", "name", "power_levels"})
 		equal(t, "joined members", *r.Summary.Joined, 2)
 
 		a = s.sync(bob, "filter", `{"room":{"timeline":{"limit":100}}}`)
 		r = a.Rooms.Join[room]
 		equal(t, "timeline", r.Timeline.briefs(), []string{"create", "alice:join", "power_levels", "join_rules", "history_visibility",
-			"guest_access", "name", "bob:join", "1", "2", "3"})
+			"name", "bob:join", "1", "2", "3"})
 		equal(t, "limited", r.Timeline.Limited, false)
 		equal(t, "state", r.State.sorted(), []string{})
 	})
@@ -140,8 +140,7 @@ func TestStateAfter(t *testing.T) {
 			equal(t, "unstable state after a timeline of "+limit, r.Unstable.sorted(), []string{"name", "topic"})
 
 			r = s.sync(bob, "filter", filter, "use_state_after", "true").Rooms.Join[room]
-			equal(t, "first state after a timeline of "+limit, r.StateAfter.sorted(), []string{"alice:join", "bob:join", "create", "guest_access",
-				"history_visibility", "join_rules", "name", "power_levels", "topic"})
+			equal(t, "first state after a timeline of "+limit, r.StateAfter.sorted(), []string{"alice:join", "bob:join", "create", "history_visibility", "join_rules", "name", "power_levels", "topic"})
 		}
 		since = s.sync(bob).NextBatch
 		s.say(room, alice, "no state")
@@ -160,7 +159,7 @@ func TestFullState(t *testing.T) {
 		s.setState(room, alice, "m.room.topic", "", `{"topic":"t"}`)
 		s.say(room, alice, "2")
 		a := s.sync(alice, "since", since, "full_state", "true", "timeout", "100000")
-		base := []string{"alice:join", "create", "guest_access", "history_visibility", "join_rules"}
+		base := []string{"alice:join", "create", "history_visibility", "join_rules"}
 		equal(t, "state", a.Rooms.Join[room].State.sorted(), append(base, "power_levels"))
 		equal(t, "timeline", a.Rooms.Join[room].Timeline.briefs(), []string{"1", "topic", "2"})
 		equal(t, "state of the quiet room", a.Rooms.Join[quiet].State.sorted(), append(base, "name", "power_levels"))

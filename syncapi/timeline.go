@@ -10,9 +10,9 @@ import (
 )
 
 // scanSizes are how many events of a room are looked at, one after the other,
-// where the filter and the history's visibility leave too few; 0 stands for the
-// limit and one more. scanBudget bounds the sum over all rooms.
-var scanSizes = [...]int{0, 200, 2000}
+// where the filter and the history's visibility leave too few. scanBudget bounds
+// the sum over all rooms.
+var scanSizes = [...]int{200, 2000}
 
 const scanBudget = 20_000
 
@@ -32,13 +32,14 @@ func (g *gathering) timelines(ctx context.Context) error {
 	if err := g.choose(ctx, rooms); err != nil {
 		return err
 	}
-	for _, size := range scanSizes {
-		if size == 0 {
-			size = g.limit + 1
-		} else {
+	// Who is in very many rooms gets a little less of each.
+	g.limit = min(g.limit, max(scanBudget/max(len(stored), 1), defaultTimeline))
+	last := 0
+	for _, size := range append([]int{g.limit + 1}, scanSizes[:]...) {
+		if last > 0 {
 			size = min(size, scanBudget/max(len(stored), 1))
 		}
-		if len(stored) == 0 || size <= g.limit {
+		if len(stored) == 0 || size <= last {
 			break
 		}
 		if err := g.loadTimelines(ctx, stored, size); err != nil {
@@ -48,6 +49,7 @@ func (g *gathering) timelines(ctx context.Context) error {
 			return err
 		}
 		stored = slices.DeleteFunc(stored, func(r *room) bool { return r.complete || len(r.timeline) > g.limit })
+		last = size
 	}
 	for _, r := range g.order {
 		g.cut(r)
@@ -124,7 +126,7 @@ func (g *gathering) choose(ctx context.Context, rooms []*room) error {
 		return err
 	}
 	for _, r := range rooms {
-		r.timeline = r.timeline[:0]
+		r.timeline = slices.Grow(r.timeline[:0], min(len(r.events), g.limit+1))
 		for _, e := range r.events {
 			if e.membership != hidden && g.wants(e.Event) {
 				r.timeline = append(r.timeline, e)
@@ -144,8 +146,11 @@ func (g *gathering) mayBeHidden(r *room) bool {
 
 // check finds the user's membership at the events of rooms in which some may be hidden.
 func (g *gathering) check(ctx context.Context, rooms []*room) error {
-	var events []storage.Event
-	var places []*shown
+	n := 0
+	for _, r := range rooms {
+		n += len(r.events)
+	}
+	events, places := make([]storage.Event, 0, n), make([]*shown, 0, n)
 	for _, r := range rooms {
 		for i := range r.events {
 			events = append(events, *r.events[i].Event)
@@ -206,17 +211,21 @@ func (g *gathering) cut(r *room) {
 		// A client that was in the room before must not take this for what followed.
 		r.limited = true
 	}
-	for _, e := range r.own {
-		if g.wants(e.Event) {
-			r.timeline = append(r.timeline, e)
+	if r.own != nil {
+		r.limited = true // what was before the user may perhaps see after a join
+		if g.wants(r.own.Event) {
+			r.timeline = []shown{*r.own}
 		}
 	}
 }
 
 // render readies what came from the database for clients.
 func (g *gathering) render(ctx context.Context) error {
-	var events []storage.Event
-	var places []*shown
+	n := 0
+	for _, r := range g.order {
+		n += len(r.timeline)
+	}
+	events, places := make([]storage.Event, 0, n), make([]*shown, 0, n)
 	for _, r := range g.order {
 		for i := range r.timeline {
 			if e := &r.timeline[i]; e.rendered == nil {

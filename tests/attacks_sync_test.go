@@ -2,6 +2,7 @@ package tests
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -168,5 +169,31 @@ func TestAttackC29HangingUp(t *testing.T) {
 		bob.SyncUntil("the account data", func(r *harness.Response) bool {
 			return r.At("account_data", "events").Find("type", "org.example.after").Exists()
 		})
+	})
+}
+
+func TestAttackC22ResentAfterKill(t *testing.T) {
+	harness.EachOwn(t, harness.Options{}, func(t *testing.T, srv *harness.Server) {
+		alice := srv.Register(t, "alice")
+		room := alice.CreateRoom(nil)
+		target := alice.Text(room, "to be redacted")
+		message := harness.Path("/v3/rooms/%s/send/m.room.message/txn", room)
+		redaction := harness.Path("/v3/rooms/%s/redact/%s/txn", room, target)
+		content := object{"msgtype": "m.text", "body": "once"}
+		first, second := alice.Put(message, content).OK().At("event_id").Str(), alice.Put(redaction, object{}).OK().At("event_id").Str()
+		for range 3 {
+			if err := errors.Join(srv.Kill(), srv.Start()); err != nil {
+				t.Fatal(err)
+			}
+			if got := alice.Put(message, content).OK().At("event_id").Str(); got != first {
+				t.Errorf("the message became %s, it was %s", got, first)
+			}
+			if got := alice.Put(redaction, object{}).OK().At("event_id").Str(); got != second {
+				t.Errorf("the redaction became %s, it was %s", got, second)
+			}
+		}
+		if n := len(bodies(alice.History(room))); n != 1 {
+			t.Errorf("%d messages", n)
+		}
 	})
 }

@@ -34,9 +34,8 @@ func TestBrokenBodies(t *testing.T) {
 		c := srv.Register(t, "broken")
 		room := c.CreateRoom(nil)
 		routes := map[string]string{
-			"/v3/createRoom":   "POST",
-			"/v3/login":        "POST",
-			"/v3/keys/claimed": "", // there is none
+			"/v3/createRoom": "POST",
+			"/v3/login":      "POST",
 			harness.Path("/v3/rooms/%s/send/m.room.message/t1", room):             "PUT",
 			harness.Path("/v3/rooms/%s/state/m.room.topic/", room):                "PUT",
 			harness.Path("/v3/rooms/%s/invite", room):                             "POST",
@@ -49,7 +48,6 @@ func TestBrokenBodies(t *testing.T) {
 			harness.Path("/v3/directory/room/%s", "#broken-body:"+srv.Name):       "PUT",
 			harness.Path("/v3/rooms/%s/redact/%s/t2", room, c.Text(room, "keep")): "PUT",
 		}
-		delete(routes, "/v3/keys/claimed")
 		for path, method := range routes {
 			for _, test := range []struct{ body, code string }{
 				{`{"a":`, "M_NOT_JSON"},
@@ -60,7 +58,6 @@ func TestBrokenBodies(t *testing.T) {
 				{`{"a":NaN}`, "M_NOT_JSON"},
 				{`[]`, "M_BAD_JSON"},
 				{`"text"`, "M_BAD_JSON"},
-				{`null`, "M_BAD_JSON"},
 				{`{"a":1,"a":2}`, "M_BAD_JSON"},
 			} {
 				if r := c.Do(method, path, test.body); r.Status != 400 || r.At("errcode").Str() != test.code {

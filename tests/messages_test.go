@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -284,5 +285,48 @@ func TestTransactions(t *testing.T) {
 		if phone.Get(harness.Path("/v3/rooms/%s/event/%s", room, first)).OK().At("unsigned", "transaction_id").Exists() {
 			t.Error("another device is told the transaction_id")
 		}
+	})
+}
+
+// What was answered can be read at once, whatever else the server is doing.
+func TestReadAfterWrite(t *testing.T) {
+	harness.Each(t, func(t *testing.T, srv *harness.Server) {
+		alice, bob := srv.Register(t, "alice"), srv.Register(t, "bob")
+		stop := make(chan struct{})
+		var others sync.WaitGroup
+		for range 8 {
+			other := srv.Register(t, "busy").Unchecked()
+			room := other.CreateRoom(nil)
+			others.Go(func() {
+				for i := 0; ; i++ {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					if r, err := other.Try(t.Context(), "PUT", harness.Path("/v3/rooms/%s/send/org.example.x/%s", room, fmt.Sprint(i)), object{}); err != nil || r.Status != 200 {
+						t.Errorf("%v %v", r, err)
+						return
+					}
+				}
+			})
+		}
+		for i := range 30 {
+			room := alice.PublicRoom(bob)
+			id := bob.Text(room, "x")
+			newest := func(dir string) []harness.JSON {
+				return alice.Get(harness.Path("/v3/rooms/%s/messages", room), "dir", dir, "limit", "100").OK().At("chunk").List()
+			}
+			back, forward := newest("b"), newest("f")
+			if len(back) != len(forward) || back[0].At("event_id").Str() != id {
+				t.Errorf("room %d: /messages shows %d of %d events", i, len(back), len(forward))
+			}
+			alice.Get(harness.Path("/v3/rooms/%s/context/%s", room, id)).OK()
+			if n := len(alice.Get(harness.Path("/v3/rooms/%s/joined_members", room)).OK().At("joined").Keys()); n != 2 {
+				t.Errorf("room %d: %d members", i, n)
+			}
+		}
+		close(stop)
+		others.Wait()
 	})
 }

@@ -63,8 +63,8 @@ func TestWhoMayRedact(t *testing.T) {
 			{"own", bob.Text(room, "x"), bob, 200, ""},
 			{"of another", alice.Text(room, "x"), bob, 403, "M_FORBIDDEN"},
 			{"of another, with power", alice.Text(room, "x"), carl, 200, ""},
-			{"of another room", elsewhere, alice, 404, "M_NOT_FOUND"},
-			{"unknown", "$unknownunknownunknownunknownunknownunknownunk", alice, 404, "M_NOT_FOUND"},
+			{"of another room", elsewhere, alice, 400, "M_INVALID_PARAM"},
+			{"unknown", "$unknownunknownunknownunknownunknownunknownunk", alice, 400, "M_INVALID_PARAM"},
 			{"no event id", "unknown", alice, 400, "M_INVALID_PARAM"},
 			{"the create event", create, alice, 403, "M_FORBIDDEN"},
 		} {

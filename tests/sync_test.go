@@ -43,9 +43,9 @@ func TestInitialSync(t *testing.T) {
 		if !timeline.At("limited").Bool() || timeline.At("prev_batch").Str() == "" {
 			t.Errorf("timeline %s", timeline)
 		}
-		want := []string{"m.room.create", "m.room.guest_access", "m.room.history_visibility", "m.room.join_rules",
+		want := []string{"m.room.create", "m.room.history_visibility", "m.room.join_rules",
 			"m.room.member/" + alice.UserID, "m.room.member/" + bob.UserID, "m.room.power_levels"}
-		got := named(joined.At("state", "events"))
+		got := slices.DeleteFunc(named(joined.At("state", "events")), func(name string) bool { return name == "m.room.guest_access" })
 		slices.Sort(got)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
@@ -467,6 +467,39 @@ func TestFilterStore(t *testing.T) {
 		alice.Post(path, object{"room": object{"timeline": object{"limit": "many"}}}).Fails(400, "M_BAD_JSON")
 		if r := alice.Get("/v3/sync", "filter", "9999999"); r.Status != 400 && r.Status != 404 {
 			t.Errorf("sync with an unknown filter: status %d %s", r.Status, r.Body)
+		}
+	})
+}
+
+func TestIgnoredUsers(t *testing.T) {
+	harness.Each(t, func(t *testing.T, srv *harness.Server) {
+		alice, bob := srv.Register(t, "alice"), srv.Register(t, "bob")
+		room := alice.PublicRoom(bob)
+		alice.SetPower(room, map[*harness.Client]int{bob: 50})
+		alice.Sync()
+		alice.Put(globalData(alice, "m.ignored_user_list"), object{"ignored_users": object{bob.UserID: object{}}}).OK()
+		bob.Text(room, "ignored")
+		bob.SetState(room, "m.room.topic", "", object{"topic": "state is shown"}).OK()
+		invite := bob.CreateRoom(object{"invite": list{alice.UserID}})
+		alice.Text(room, "own")
+		for _, since := range []string{alice.Since, ""} {
+			alice.Since = since
+			r := alice.Sync()
+			if diff := cmp.Diff([]string{"own"}, bodies(r.Timeline(room).List())); diff != "" {
+				t.Errorf("since %q: %s", since, diff)
+			}
+			if !slices.Contains(append(named(r.Timeline(room)), named(r.StateEvents(room))...), "m.room.topic") {
+				t.Errorf("since %q: state of an ignored user is missing", since)
+			}
+			if r.At("rooms", "invite", invite).Exists() {
+				t.Errorf("since %q: the invite of an ignored user is shown", since)
+			}
+		}
+		alice.Put(globalData(alice, "m.ignored_user_list"), object{"ignored_users": object{}}).OK()
+		alice.Sync()
+		bob.Text(room, "heard again")
+		if diff := cmp.Diff([]string{"heard again"}, bodies(alice.Sync().Timeline(room).List())); diff != "" {
+			t.Error(diff)
 		}
 	})
 }

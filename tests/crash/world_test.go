@@ -66,16 +66,15 @@ func (w *world) begin() {
 func (w *world) end() {
 	close(w.stop)
 	w.writing.Wait()
-	r := w.writers[0].persist(http.MethodPut, harness.Path("/v3/rooms/%s/send/org.example.last/last", w.room), harness.Object{})
-	if r != nil {
-		for _, reader := range w.readers {
-			reader.end.Store(ptr(r.At("event_id").Str()))
-		}
+	last := ""
+	if r := w.writers[0].persist(http.MethodPut, harness.Path("/v3/rooms/%s/send/org.example.last/last", w.room), harness.Object{}); r != nil {
+		last = r.At("event_id").Str()
+	}
+	for _, reader := range w.readers {
+		reader.end.Store(&last)
 	}
 	w.reading.Wait()
 }
-
-func ptr(s string) *string { return &s }
 
 // resend repeats what was answered before, and expects the same answers.
 func (w *world) resend() {

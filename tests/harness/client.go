@@ -100,7 +100,8 @@ type Response struct {
 	Header http.Header
 	Body   []byte
 	JSON
-	request string
+	// Request is what was asked: the method and the path.
+	Request string
 	t       testing.TB
 }
 
@@ -153,13 +154,13 @@ func (c *Client) Send(req *http.Request) (*Response, error) {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	r := &Response{Status: resp.StatusCode, Header: resp.Header, request: req.Method + " " + req.URL.RequestURI(), t: c.t}
+	r := &Response{Status: resp.StatusCode, Header: resp.Header, Request: req.Method + " " + req.URL.RequestURI(), t: c.t}
 	if r.Body, err = io.ReadAll(resp.Body); err != nil {
-		return nil, fmt.Errorf("%s: %w", r.request, err)
+		return nil, fmt.Errorf("%s: %w", r.Request, err)
 	}
 	if strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") && req.Method != http.MethodHead {
 		if r.JSON, err = ParseJSON(r.Body); err != nil {
-			return nil, fmt.Errorf("%s: %w", r.request, err)
+			return nil, fmt.Errorf("%s: %w", r.Request, err)
 		}
 	}
 	return r, nil
@@ -230,7 +231,7 @@ func (c *Client) Delete(path string, body any) *Response {
 func (r *Response) OK() *Response {
 	r.t.Helper()
 	if r.Status != http.StatusOK {
-		r.t.Fatalf("%s: status %d, not 200\n%.500s", r.request, r.Status, r.Body)
+		r.t.Fatalf("%s: status %d, not 200\n%.500s", r.Request, r.Status, r.Body)
 	}
 	return r
 }
@@ -239,7 +240,7 @@ func (r *Response) OK() *Response {
 func (r *Response) Fails(status int, code string) *Response {
 	r.t.Helper()
 	if r.Status != status || r.At("errcode").Str() != code {
-		r.t.Fatalf("%s: status %d, not %d %s\n%.500s", r.request, r.Status, status, code, r.Body)
+		r.t.Fatalf("%s: status %d, not %d %s\n%.500s", r.Request, r.Status, status, code, r.Body)
 	}
 	return r
 }

@@ -119,10 +119,13 @@ func (s *Server) URL() string {
 }
 
 // PID is the id of the server's process.
-func (s *Server) PID() int {
+func (s *Server) PID() int { return s.process().cmd.Process.Pid }
+
+// process is the last run of the server.
+func (s *Server) process() *process {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.run.cmd.Process.Pid
+	return s.run
 }
 
 // Start starts a server that was stopped or killed, and waits until it accepts connections.
@@ -181,9 +184,7 @@ func (s *Server) Kill() error { return s.signal(syscall.SIGKILL) }
 // signal sends a signal and waits for the end. The error is that of a process which
 // does not end.
 func (s *Server) signal(signal os.Signal) error {
-	s.mu.Lock()
-	run := s.run
-	s.mu.Unlock()
+	run := s.process()
 	if err := run.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
@@ -201,8 +202,8 @@ func (s *Server) Stop() error {
 	if err := s.signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	if s.run.err != nil {
-		return fmt.Errorf("the server ended with: %w", s.run.err)
+	if err := s.process().err; err != nil {
+		return fmt.Errorf("the server ended with: %w", err)
 	}
 	return nil
 }

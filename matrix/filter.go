@@ -35,8 +35,9 @@ func (f *RoomFilter) AllowsRoom(roomID string) bool { return f.rooms.allow(roomI
 
 // EventFilter chooses events by type and sender.
 type EventFilter struct {
-	// Limit is how many events the client wants at most, 1 to [MaxFilterLimit];
-	// 0 when it left that to the server.
+	// Limit is how many events the client wants at most, up to [MaxFilterLimit]; 0 when
+	// it left that to the server, -1 when it wants none, as some clients do for the
+	// timeline though the specification asks for a number above 0.
 	Limit int
 
 	types   types
@@ -59,7 +60,7 @@ func (f *EventFilter) LimitOr(otherwise int) int {
 	if f.Limit == 0 {
 		return otherwise
 	}
-	return f.Limit
+	return max(f.Limit, 0)
 }
 
 // RoomEventFilter chooses events of rooms.

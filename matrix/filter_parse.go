@@ -143,7 +143,9 @@ func (from *eventFilter) into(f *EventFilter) (err error) {
 		if *from.Limit < 0 {
 			return InvalidParam.With("A filter's limit must be greater than 0")
 		}
-		f.Limit = int(min(max(*from.Limit, 1), MaxFilterLimit))
+		if f.Limit = int(min(*from.Limit, MaxFilterLimit)); f.Limit == 0 {
+			f.Limit = -1
+		}
 	}
 	if f.types, err = typeFilter(from.Types, from.NotTypes); err != nil {
 		return err

@@ -229,7 +229,7 @@ func (r *Rooms) Event(ctx context.Context, roomID, userID, eventID string) (*Cli
 	} else if err != nil {
 		return nil, "", err
 	}
-	memberships, err := r.Visible(ctx, room.Number, userID, []storage.Event{e})
+	memberships, err := r.Visible(ctx, userID, []storage.Event{e})
 	if err != nil {
 		return nil, "", err
 	}

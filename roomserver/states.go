@@ -167,9 +167,18 @@ func (s *states) extend(ctx context.Context, q *storage.Reader, top *packed, id 
 // lookup finds what each state has under each key: positions by state and key,
 // left out where a state has none. It takes at most one query per layer.
 func (s *states) lookup(ctx context.Context, q *storage.Reader, ids, keys []int64) (map[int64]map[int64]int64, error) {
-	results := make(map[int64]map[int64]int64, len(ids))
-	next := make(map[int64]int64, len(ids)) // where to look on for each state
+	each := make(map[int64][]int64, len(ids))
 	for _, id := range ids {
+		each[id] = keys
+	}
+	return s.lookupEach(ctx, q, each)
+}
+
+// lookupEach is lookup with keys of its own for each state.
+func (s *states) lookupEach(ctx context.Context, q *storage.Reader, keys map[int64][]int64) (map[int64]map[int64]int64, error) {
+	results := make(map[int64]map[int64]int64, len(keys))
+	next := make(map[int64]int64, len(keys))
+	for id := range keys {
 		if id != 0 {
 			results[id], next[id] = map[int64]int64{}, id
 		}
@@ -185,14 +194,15 @@ func (s *states) lookup(ctx context.Context, q *storage.Reader, ids, keys []int6
 		}
 		for id, at := range next {
 			p := loaded[at]
-			for _, key := range keys {
+			for _, key := range keys[id] {
+				if _, known := results[id][key]; known {
+					continue
+				}
 				if pos, found := p.find(key); found {
-					if _, known := results[id][key]; !known {
-						results[id][key] = pos
-					}
+					results[id][key] = pos
 				}
 			}
-			if p.parent == 0 || len(results[id]) == len(keys) {
+			if p.parent == 0 || len(results[id]) == len(keys[id]) {
 				delete(next, id)
 			} else {
 				next[id] = p.parent
@@ -207,6 +217,45 @@ func (s *states) lookup(ctx context.Context, q *storage.Reader, ids, keys []int6
 		}
 	}
 	return results, nil
+}
+
+// StatesAt are the positions of the events of stored states, by the id of the
+// state: [storage.Event.StateAfter] and its like.
+func (r *Rooms) StatesAt(ctx context.Context, ids []int64) (map[int64][]int64, error) {
+	changes := make(map[int64][]change, len(ids))
+	next := make(map[int64]int64, len(ids))
+	for _, id := range ids {
+		if id != 0 {
+			next[id] = id
+		}
+	}
+	for len(next) > 0 {
+		wanted := make([]int64, 0, len(next))
+		for _, at := range next {
+			wanted = append(wanted, at)
+		}
+		loaded, err := r.states.load(ctx, &r.db.Reader, wanted)
+		if err != nil {
+			return nil, err
+		}
+		for id, at := range next {
+			p := loaded[at]
+			changes[id] = merge(p.changes, changes[id])
+			if p.parent == 0 {
+				delete(next, id)
+			} else {
+				next[id] = p.parent
+			}
+		}
+	}
+	positions := make(map[int64][]int64, len(changes))
+	for id, all := range changes {
+		all = slices.DeleteFunc(all, func(c change) bool { return c.pos == 0 })
+		for _, c := range all {
+			positions[id] = append(positions[id], c.pos)
+		}
+	}
+	return positions, nil
 }
 
 // full is the whole state: the positions of its events.

@@ -137,7 +137,7 @@ func (r *Rooms) pageOf(ctx context.Context, room int64, backwards bool, from Tok
 // show adds those of the events that the user may see and wants, and moves the
 // page's end past all that were looked at. It tells whether the page is full.
 func (r *Rooms) show(ctx context.Context, a Access, q PageQuery, events []storage.Event, page *Page) (bool, error) {
-	memberships, err := r.Visible(ctx, a.Room.Number, a.UserID, events)
+	memberships, err := r.Visible(ctx, a.UserID, events)
 	if err != nil {
 		return false, err
 	}

@@ -2,33 +2,117 @@ package roomserver
 
 import (
 	"context"
-	"errors"
 
 	"beep/storage"
 )
 
-// Visible tells for each event of a room whether the user may see it: the user's
-// membership at the event ("leave" if there was none), or "" for an event that
-// must not be shown (client-server API, "Room history visibility").
-func (r *Rooms) Visible(ctx context.Context, room int64, userID string, events []storage.Event) ([]string, error) {
+// Visible tells for each event, of any rooms, whether the user may see it: the user's
+// membership at the event ("leave" if there was none), or "" for an event that must not
+// be shown (client-server API, "Room history visibility").
+func (r *Rooms) Visible(ctx context.Context, userID string, events []storage.Event) ([]string, error) {
 	memberships := make([]string, len(events))
-	history, err := r.db.MemberHistory(ctx, room, userID)
+	spans, err := r.spansIn(ctx, userID, events)
 	if err != nil {
 		return nil, err
 	}
-	joinedSince, lastJoined := spans(history)
-	hard := false
+	var hard []int
 	for i := range events {
-		if joinedSince != 0 && events[i].Order > joinedSince {
-			memberships[i] = "join" // members see all that happens while they are in
+		if since := spans[events[i].Room].joinedSince; since != 0 && events[i].Order > since {
+			memberships[i] = "join"
 		} else {
-			hard = true
+			hard = append(hard, i)
 		}
 	}
-	if !hard {
+	if len(hard) == 0 {
 		return memberships, nil
 	}
-	return memberships, r.visibleByState(ctx, room, userID, events, lastJoined, memberships)
+	named, err := r.visibilityKeys(ctx, userID, events, hard)
+	if err != nil {
+		return nil, err
+	}
+	keys := map[int64][]int64{}
+	for _, i := range hard {
+		k := named[events[i].Room]
+		keys[events[i].StateBefore], keys[events[i].StateAfter] = k[:], k[:]
+	}
+	found, err := r.states.lookupEach(ctx, &r.db.Reader, keys)
+	if err != nil {
+		return nil, err
+	}
+	contents, err := r.stateByPos(ctx, found)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range hard {
+		e := &events[i]
+		k := named[e.Room]
+		before, after := found[e.StateBefore], found[e.StateAfter]
+		for _, state := range []map[int64]int64{before, after} {
+			if maySee(contents.visibility(state[k[0]]), contents.membership(state[k[1]]), e.Order < spans[e.Room].lastJoined) {
+				memberships[i] = contents.membership(after[k[1]])
+			}
+		}
+	}
+	return memberships, nil
+}
+
+// span is when a user was in a room, as orders: see spans.
+type span struct{ joinedSince, lastJoined int64 }
+
+func (r *Rooms) spansIn(ctx context.Context, userID string, events []storage.Event) (map[int64]span, error) {
+	history, err := r.db.MemberHistories(ctx, roomsOf(events), userID)
+	if err != nil {
+		return nil, err
+	}
+	found := map[int64]span{}
+	for len(history) > 0 {
+		room := history[0].Room
+		n := 1
+		for n < len(history) && history[n].Room == room {
+			n++
+		}
+		since, last := spans(history[:n])
+		found[room] = span{since, last}
+		history = history[n:]
+	}
+	return found, nil
+}
+
+func roomsOf(events []storage.Event) []int64 {
+	var rooms []int64
+	seen := map[int64]bool{}
+	for i := range events {
+		if !seen[events[i].Room] {
+			seen[events[i].Room] = true
+			rooms = append(rooms, events[i].Room)
+		}
+	}
+	return rooms
+}
+
+// visibilityKeys are, by room, the numbers of its history visibility and of the
+// user's membership in packed states; 0 for what the state never had.
+func (r *Rooms) visibilityKeys(ctx context.Context, userID string, events []storage.Event, which []int) (map[int64][2]int64, error) {
+	var rooms []int64
+	named := map[int64][2]int64{}
+	for _, i := range which {
+		if _, known := named[events[i].Room]; !known {
+			named[events[i].Room] = [2]int64{}
+			rooms = append(rooms, events[i].Room)
+		}
+	}
+	for n, name := range []stateName{{"m.room.history_visibility", ""}, {"m.room.member", userID}} {
+		keys, err := r.db.StateKeysByName(ctx, rooms, name.eventType, []string{name.stateKey})
+		if err != nil {
+			return nil, err
+		}
+		for room, k := range keys {
+			both := named[room]
+			both[n] = k[0].Key
+			named[room] = both
+		}
+	}
+	return named, nil
 }
 
 // spans reads a user's member events in a room, in order: since when the user is
@@ -50,48 +134,6 @@ func spans(history []storage.Event) (joinedSince, lastJoined int64) {
 	return joinedSince, lastJoined
 }
 
-// visibleByState looks at the state at each event that has no verdict yet.
-func (r *Rooms) visibleByState(ctx context.Context, room int64, userID string, events []storage.Event,
-	lastJoined int64, memberships []string) error {
-	visibilityKey, err := r.keyOf(ctx, room, "m.room.history_visibility", "")
-	if err != nil {
-		return err
-	}
-	memberKey, err := r.keyOf(ctx, room, "m.room.member", userID)
-	if err != nil {
-		return err
-	}
-	var ids []int64
-	for i := range events {
-		if memberships[i] == "" {
-			ids = append(ids, events[i].StateBefore, events[i].StateAfter)
-		}
-	}
-	found, err := r.states.lookup(ctx, &r.db.Reader, ids, []int64{visibilityKey, memberKey})
-	if err != nil {
-		return err
-	}
-	contents, err := r.stateByPos(ctx, found)
-	if err != nil {
-		return err
-	}
-	for i := range events {
-		if memberships[i] != "" {
-			continue
-		}
-		// An event that changes the visibility, or the reader's own membership, is
-		// seen by whoever may see it before or after.
-		before, after := found[events[i].StateBefore], found[events[i].StateAfter]
-		membership := contents.membership(after[memberKey])
-		for _, state := range []map[int64]int64{before, after} {
-			if maySee(contents.visibility(state[visibilityKey]), contents.membership(state[memberKey]), events[i].Order < lastJoined) {
-				memberships[i] = membership
-			}
-		}
-	}
-	return nil
-}
-
 // maySee are the rules of "Room history visibility".
 func maySee(visibility, membership string, joinedLater bool) bool {
 	switch {
@@ -103,16 +145,6 @@ func maySee(visibility, membership string, joinedLater bool) bool {
 		return membership == "invite"
 	}
 	return false
-}
-
-// keyOf is the number of a type and key in packed states, 0 if the room's state
-// never had it.
-func (r *Rooms) keyOf(ctx context.Context, room int64, eventType, stateKey string) (int64, error) {
-	k, err := r.db.StateKeyByName(ctx, room, eventType, stateKey)
-	if errors.Is(err, storage.ErrNotFound) {
-		return 0, nil
-	}
-	return k.Key, err
 }
 
 type stateContents map[int64]*storage.Event

@@ -268,11 +268,18 @@ func (q *Reader) PresenceAround(ctx context.Context, userID string, after, upTo 
 		scanPresence, userID, after, upTo)
 }
 
-// PresenceOfMembers is the presence of those who are joined to the rooms, in no order.
+// smallRoom is up to how many members a room's presence includes those who are offline.
+const smallRoom = 100
+
+// PresenceOfMembers is the presence of those who are joined to the rooms, in no order;
+// in large rooms of those alone who are not offline.
 func (q *Reader) PresenceOfMembers(ctx context.Context, rooms []int64) ([]Presence, error) {
 	if len(rooms) == 0 {
 		return nil, nil
 	}
-	return selectAll(ctx, q, presenceSelect+`WHERE user_id IN (SELECT state_key FROM current_state
-		WHERE room = ANY($1) AND type = 'm.room.member' AND membership = 'join')`, scanPresence, Ints(rooms))
+	return selectAll(ctx, q, `SELECT DISTINCT c.state_key, COALESCE(p.presence, 'offline'), COALESCE(p.status_msg, ''),
+			COALESCE(p.last_active_ts, 0), COALESCE(p.pos, 0)
+		FROM current_state c JOIN rooms r ON r.nid = c.room LEFT JOIN presence p ON p.user_id = c.state_key
+		WHERE c.room = ANY($1) AND c.type = 'm.room.member' AND c.membership = 'join'
+			AND (p.presence <> 'offline' OR r.joined <= $2)`, scanPresence, Ints(rooms), smallRoom)
 }

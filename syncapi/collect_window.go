@@ -84,7 +84,7 @@ func (g *gathering) take(e *stream.Entry, present map[string]storage.Presence) {
 
 func (g *gathering) takeEvent(e *stream.Entry) {
 	r := g.room(e.Room)
-	if r == nil {
+	if r == nil || r.end != nil && e.Pos > r.end.Pos {
 		return
 	}
 	event := e.Value.(*roomserver.ClientEvent)

@@ -125,7 +125,10 @@ func (g *gathering) addNewcomers(ctx context.Context) error {
 
 func (g *gathering) loadPresence(ctx context.Context, userIDs []string) (map[string]storage.Presence, error) {
 	list, err := g.api.db.PresenceOf(ctx, userIDs)
-	found := make(map[string]storage.Presence, len(list))
+	found := make(map[string]storage.Presence, len(userIDs))
+	for _, userID := range userIDs {
+		found[userID] = storage.Presence{UserID: userID, State: account.Offline} // nobody was told of them yet
+	}
 	for _, p := range list {
 		found[p.UserID] = p
 	}

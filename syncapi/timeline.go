@@ -160,13 +160,19 @@ func (g *gathering) check(ctx context.Context, rooms []*room) error {
 	if len(events) == 0 {
 		return nil
 	}
-	memberships, err := g.api.rooms.VisibleIn(ctx, g.userID, events)
+	memberships, err := g.api.rooms.Visible(ctx, g.userID, events)
 	if err != nil {
+		return err
+	}
+	if err := g.api.rooms.Erase(ctx, events, memberships); err != nil {
 		return err
 	}
 	var unseen []int64
 	for i, membership := range memberships {
 		places[i].membership = membership
+		if events[i].Event != places[i].Event.Event { // erased
+			places[i].Event, places[i].rendered = &events[i], nil
+		}
 		if membership == "" {
 			places[i].membership = hidden
 			if events[i].StateKey != nil {

@@ -1,0 +1,150 @@
+package crash
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"beep/storage/storagetest"
+	"beep/tests/harness"
+)
+
+// cycles is how often a server is killed: CRASH_CYCLES times, or five.
+func cycles(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("CRASH_CYCLES")
+	if text == "" {
+		return 5
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("CRASH_CYCLES=%s is no number of cycles", text)
+	}
+	return n
+}
+
+// durableCluster is a PostgreSQL server that loses nothing when it is killed.
+func durableCluster(t *testing.T) *storagetest.Cluster {
+	t.Helper()
+	c, err := storagetest.StartCluster(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// The server is killed at random moments of the work and started again.
+func TestKill9(t *testing.T) {
+	for _, engine := range []string{harness.SQLite, harness.Postgres} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			o := harness.Options{Durable: true}
+			if engine == harness.Postgres {
+				o.Cluster = durableCluster(t).URL
+			}
+			srv := harness.Start(t, engine, o)
+			survive(t, srv, cycles(t), func() error { return errors.Join(srv.Kill(), srv.Start()) })
+		})
+	}
+}
+
+// PostgreSQL ends as it does when the machine loses power, and comes back; the server
+// goes on by itself.
+func TestPostgresStopsAtOnce(t *testing.T) {
+	t.Parallel()
+	cluster := durableCluster(t)
+	control := postgresControl(t, cluster)
+	t.Cleanup(func() {
+		if err := control("stop"); err != nil {
+			t.Error(err)
+		}
+	})
+	srv := harness.Start(t, harness.Postgres, harness.Options{Durable: true, Cluster: cluster.URL, MayFail: true})
+	survive(t, srv, max(2, cycles(t)/10), func() error { return control("restart") })
+}
+
+// postgresControl is pg_ctl for a cluster, in the mode immediate.
+func postgresControl(t *testing.T, cluster *storagetest.Cluster) func(action string) error {
+	t.Helper()
+	u, err := url.Parse(cluster.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := u.Query().Get("host") // where the socket is; see storagetest
+	data := filepath.Join(dir, "data")
+	started, err := os.ReadFile(filepath.Join(data, "postmaster.opts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, _, _ := strings.Cut(string(started), " ")
+	return func(action string) error {
+		cmd := exec.Command(filepath.Join(filepath.Dir(program), "pg_ctl"), action, "-m", "immediate", "-w", "-D", data, "-l", filepath.Join(dir, "log2"))
+		cmd.Dir = dir
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: postgresAccount(t)}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("pg_ctl %s: %w\n%s", action, err, out)
+		}
+		return nil
+	}
+}
+
+// postgresAccount is who the server runs as when the tests run as root.
+func postgresAccount(t *testing.T) *syscall.Credential {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+}
+
+// survive lets users write and read, strikes so many times, and checks that nothing was
+// lost and nothing came twice.
+func survive(t *testing.T, srv *harness.Server, times int, strike func() error) {
+	seed := rand.Uint64()
+	random := rand.New(rand.NewPCG(seed, 9))
+	w := newWorld(t, srv, seed)
+	w.begin()
+	for i := range times {
+		time.Sleep(100*time.Millisecond + time.Duration(random.Int64N(int64(900*time.Millisecond))))
+		begin := time.Now()
+		if err := strike(); err != nil {
+			t.Fatalf("seed %d, strike %d: %v", seed, i+1, err)
+		}
+		t.Logf("strike %d: back after %v", i+1, time.Since(begin).Round(time.Millisecond))
+		w.resend()
+		if t.Failed() {
+			break
+		}
+	}
+	w.end()
+	w.check()
+	if t.Failed() {
+		t.Logf("seed %d", seed)
+	}
+}

@@ -115,7 +115,8 @@ func (g *gathering) addNewcomers(ctx context.Context) error {
 		return err
 	}
 	for _, p := range joined {
-		if g.wantsPresence(p.UserID) {
+		own := p.UserID == g.userID && p.State == account.Offline
+		if !own && g.wantsPresence(p.UserID) {
 			g.presence[p.UserID] = p
 		}
 	}

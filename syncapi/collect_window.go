@@ -88,7 +88,7 @@ func (g *gathering) takeEvent(e *stream.Entry) {
 		return
 	}
 	event := e.Value.(*roomserver.ClientEvent)
-	if !r.left && event.Type == "m.room.member" && event.StateKey != nil && event.Membership() == "join" && before(event) != "join" {
+	if !r.left && !r.joined && event.Type == "m.room.member" && event.StateKey != nil && event.Membership() == "join" && before(event) != "join" {
 		g.newcomers[*event.StateKey] = struct{}{}
 	}
 	if !r.stored && r.own == nil {

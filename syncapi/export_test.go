@@ -13,7 +13,7 @@ func (a *API) Follow(userID string) (waiting int, last stream.Pos) {
 	if s == nil {
 		return 0, 0
 	}
-	return len(s.waiters), max(s.last, n.broad)
+	return len(s.waiters), s.last
 }
 
 // Sessions tells how many sessions are in memory, how many places they have and

@@ -51,6 +51,7 @@ func (f *follower) follow(limit int, params ...string) {
 	f.Helper()
 	params = append(params, "since", f.since, "filter", f.filter(limit), "use_state_after", strconv.FormatBool(f.stateAfter))
 	a := f.sync(f.userID, params...)
+	f.checkPositions(a)
 	for room := range a.Rooms.Invite {
 		f.sections[room] = "invite"
 	}
@@ -150,6 +151,22 @@ func (f *follower) fill(room string, k *followedRoom, timeline batch) {
 			return
 		}
 		q.From = page.End
+	}
+}
+
+// checkPositions makes sure that an answer tells of nothing that comes after its
+// token.
+func (f *follower) checkPositions(a *synced) {
+	f.Helper()
+	upTo := must(strconv.ParseInt(a.NextBatch[1:], 10, 64))(f.server)
+	for _, rooms := range []map[string]syncedRoom{a.Rooms.Join, a.Rooms.Leave} {
+		for _, r := range rooms {
+			for _, e := range append(r.Timeline.Events, r.stateEvents().Events...) {
+				if told := must(f.db.EventByID(f.Context(), e.ID))(f.server); int64(told.Pos) > upTo {
+					f.Errorf("%s is told of %s at %d in an answer up to %d", f.userID, e.brief(), told.Pos, upTo)
+				}
+			}
+		}
 	}
 }
 
@@ -356,7 +373,11 @@ func followWhileManyWrite(t *testing.T, s *server) {
 	for w := range writers {
 		writing.Go(func() {
 			for i := range messages {
-				s.say(rooms[i%2], alice, fmt.Sprint(w, " ", i))
+				if i%4 == 0 {
+					s.setState(rooms[i%2], alice, "org.state", fmt.Sprint(w), fmt.Sprintf(`{"n":%d}`, i))
+				} else {
+					s.say(rooms[i%2], alice, fmt.Sprint(w, " ", i))
+				}
 			}
 		})
 	}
@@ -370,6 +391,7 @@ func followWhileManyWrite(t *testing.T, s *server) {
 					return
 				default:
 					f.follow(5, "timeout", "20")
+					newFollower(s, f.userID).follow(1)
 				}
 			}
 		})

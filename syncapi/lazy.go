@@ -60,6 +60,9 @@ func (g *gathering) needSenders(r *room) (events []int64) {
 		if e.Type == "m.room.member" && e.StateKey != nil {
 			if g.stateAfter() && r.fresh {
 				r.need(*e.StateKey)
+				if known := r.base[nameOf(e.Event)]; known == nil || known.Pos < e.Pos {
+					r.setBase(e) // the client does not look for it in the timeline
+				}
 			}
 			told[*e.StateKey] = true // by the timeline, from here on
 		}
@@ -111,12 +114,8 @@ func (r *room) need(userID string) {
 // addMembers adds member events to the bases that lack them.
 func (g *gathering) addMembers(events []storage.Event) {
 	for i := range events {
-		r := g.rooms[events[i].Room]
-		if r.base == nil {
-			r.base = map[stateName]*storage.Event{}
-		}
-		if name := nameOf(events[i].Event); r.base[name] == nil {
-			r.base[name] = &events[i]
+		if r := g.rooms[events[i].Room]; r.base[nameOf(events[i].Event)] == nil {
+			r.setBase(&events[i])
 		}
 	}
 }
@@ -144,6 +143,7 @@ func (g *gathering) remember(r *room) {
 // lazyDevices remember which member events devices with lazy loading have got.
 // What they forget is sent again.
 type lazyDevices struct {
+	most    int // members
 	mu      sync.Mutex
 	devices map[deviceKey]*sentMembers
 	recent  *list.List // of *sentMembers, the longest unused first
@@ -167,7 +167,7 @@ type sentMembers struct {
 }
 
 func newLazyDevices() *lazyDevices {
-	return &lazyDevices{devices: map[deviceKey]*sentMembers{}, recent: list.New()}
+	return &lazyDevices{most: maxSentMembers, devices: map[deviceKey]*sentMembers{}, recent: list.New()}
 }
 
 // device finds what a device has got with the answers up to its token. What was in
@@ -236,7 +236,7 @@ func (d *sentMembers) add(room int64, userID string, batch stream.Pos) {
 	users[userID] = batch
 	d.newest = max(d.newest, batch)
 	d.count(len(users) - before)
-	for l.members > maxSentMembers {
+	for l.members > l.most {
 		oldest := l.recent.Remove(l.recent.Front()).(*sentMembers)
 		delete(l.devices, oldest.key)
 		l.members -= oldest.members

@@ -79,8 +79,24 @@ func TestLazyMembers(t *testing.T) {
 				want = map[string][]string{"state": {}, "state_after": {"dave:join"}}[section]
 				equal(t, "members of a new name", members(r.stateEvents()), want)
 
+				// What the user knew before being away may have changed since.
+				s.leave(room, alice)
+				sync(lazyFilter)
+				s.join(room, alice)
+				r = sync(lazyFilter)
+				equal(t, "members after another join", members(r.stateEvents()), []string{"alice:join"})
+				s.say(room, bob, "13")
+				equal(t, "members of a sender known before", members(sync(lazyFilter).stateEvents()), []string{"bob:join"})
+				s.say(room, dave, "14")
+				s.say(room, dave, "15")
+
 				since = first
 				equal(t, "members of a client that begins anew", members(sync(lazyFilter).stateEvents()), []string{"alice:join", "dave:join"})
+				s.leave(room, dave)
+				s.join(room, dave)
+				since = first
+				want = map[string][]string{"state": {"alice:join"}, "state_after": {"alice:join", "dave:join"}}[section]
+				equal(t, "members who have come in the first timeline", members(sync(lazyFilter).stateEvents()), want)
 			})
 		})
 	}

@@ -58,6 +58,14 @@ func TestNewRoom(t *testing.T) {
 		equal(t, "limited", r.Timeline.Limited, false)
 		equal(t, "state", r.State.briefs(), []string{})
 		equal(t, "joined members", *r.Summary.Joined, 1)
+
+		// A timeline without the room's beginning is not what followed on anything.
+		s.say(room, alice, "1")
+		since = s.sync(bob).NextBatch
+		s.join(room, bob)
+		r = s.sync(bob, "since", since, "filter", `{"room":{"timeline":{"types":["m.room.message"]}}}`).Rooms.Join[room]
+		equal(t, "filtered timeline", r.Timeline.briefs(), []string{"1"})
+		equal(t, "limited", r.Timeline.Limited, true)
 	})
 }
 

@@ -82,9 +82,9 @@ type sessions struct {
 	names *shared[int64, summary]
 	seen  *shared[string, storage.Presence]
 
+	most   int // sessions in memory
 	mu     sync.Mutex
 	cursor stream.Pos
-	broad  stream.Pos // the newest position that concerns nobody knows whom
 	users  map[string]*session
 	rooms  map[int64][]*session // who is joined, of those in users
 	idle   *list.List           // sessions that nobody uses, the longest unused first
@@ -93,7 +93,7 @@ type sessions struct {
 
 func newSessions(db *storage.DB) *sessions {
 	return &sessions{
-		db: db, names: newShared[int64, summary](sharedSummaries), seen: newShared[string, storage.Presence](sharedPresence),
+		db: db, most: maxSessions, names: newShared[int64, summary](sharedSummaries), seen: newShared[string, storage.Presence](sharedPresence),
 		cursor: db.Clock.Current(), users: map[string]*session{}, rooms: map[int64][]*session{}, idle: list.New(),
 	}
 }
@@ -180,7 +180,6 @@ func (n *sessions) applyPresence(e *stream.Entry) {
 	s := n.users[e.User]
 	if s == nil || s.state == nil {
 		// Whom it concerns only the database knows. Those who read the entry find out.
-		n.broad = e.Pos
 		for _, s := range n.users {
 			n.wake(s, e.Pos)
 		}
@@ -341,7 +340,7 @@ func (n *sessions) release(s *session) {
 		return
 	}
 	s.idle = n.idle.PushBack(s)
-	for oldest := n.idle.Front(); oldest != nil && (len(n.users) > maxSessions || n.places > maxPlaces); oldest = n.idle.Front() {
+	for oldest := n.idle.Front(); oldest != nil && (len(n.users) > n.most || n.places > maxPlaces); oldest = n.idle.Front() {
 		n.idle.Remove(oldest)
 		n.forget(oldest.Value.(*session))
 	}
@@ -361,6 +360,11 @@ func (n *sessions) forget(s *session) {
 // waits in pending.
 func (n *sessions) load(ctx context.Context, s *session) {
 	state, err := n.read(ctx, s.userID)
+	n.settle(s, state, err)
+}
+
+// settle ends the loading of a session.
+func (n *sessions) settle(s *session, state *snapshot, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	defer close(s.ready)
@@ -422,7 +426,7 @@ func (n *sessions) look(s *session, after stream.Pos) view {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.advance()
-	return view{s.state, n.cursor, s.last <= after && n.broad <= after, s.dead}
+	return view{s.state, n.cursor, s.last <= after, s.dead}
 }
 
 // wait returns when something after the position may concern the session, with
@@ -431,7 +435,7 @@ func (n *sessions) look(s *session, after stream.Pos) view {
 func (n *sessions) wait(ctx context.Context, s *session, after stream.Pos, timeUp <-chan time.Time) (first stream.Pos) {
 	w := &waiter{wake: make(chan struct{}, 1)}
 	n.mu.Lock()
-	if s.dead || s.last > after || n.broad > after {
+	if s.dead || s.last > after {
 		n.mu.Unlock()
 		return after + 1
 	}

@@ -71,25 +71,25 @@ func (r *room) wholeHistory() bool {
 
 // changesAmong is the latest event of each type and key.
 func changesAmong(events []shown) map[stateName]*storage.Event {
-	var base map[stateName]*storage.Event
+	base := map[stateName]*storage.Event{}
 	for i := range events {
 		if e := events[i].Event; e.StateKey != nil {
-			if base == nil {
-				base = map[stateName]*storage.Event{}
-			}
 			base[nameOf(e.Event)] = e
 		}
 	}
 	return base
 }
 
-func (g *gathering) setBase(events []storage.Event) {
+func (r *room) setBase(e *storage.Event) {
+	if r.base == nil {
+		r.base = map[stateName]*storage.Event{}
+	}
+	r.base[nameOf(e.Event)] = e
+}
+
+func (g *gathering) setBases(events []storage.Event) {
 	for i := range events {
-		r := g.rooms[events[i].Room]
-		if r.base == nil {
-			r.base = map[stateName]*storage.Event{}
-		}
-		r.base[nameOf(events[i].Event)] = &events[i]
+		g.rooms[events[i].Room].setBase(&events[i])
 	}
 }
 
@@ -111,7 +111,7 @@ func (g *gathering) wholeStates(ctx context.Context, rooms []*room) error {
 	if err != nil {
 		return err
 	}
-	g.setBase(events)
+	g.setBases(events)
 	return g.rewind(ctx, rooms, infos)
 }
 
@@ -128,7 +128,7 @@ func (g *gathering) changedStates(ctx context.Context, rooms []*room) error {
 	if err != nil {
 		return err
 	}
-	g.setBase(events)
+	g.setBases(events)
 	if err := g.rewind(ctx, rooms, infos); err != nil {
 		return err
 	}
@@ -164,7 +164,7 @@ func (g *gathering) leftStates(ctx context.Context, rooms []*room) error {
 		positions = append(positions, state...)
 	}
 	events, err := g.api.db.StateEventsAt(ctx, infos, positions)
-	g.setBase(events)
+	g.setBases(events)
 	return err
 }
 
@@ -178,7 +178,7 @@ func (g *gathering) leftChanges(ctx context.Context, rooms []*room) error {
 	if err != nil {
 		return err
 	}
-	g.setBase(slices.DeleteFunc(events, func(e storage.Event) bool { return e.Pos > g.rooms[e.Room].end.Pos }))
+	g.setBases(slices.DeleteFunc(events, func(e storage.Event) bool { return e.Pos > g.rooms[e.Room].end.Pos }))
 	return nil
 }
 

@@ -24,6 +24,7 @@ var postgresDefaults = [...]struct{ name, value string }{
 // server lets them commit together.
 type postgres struct {
 	pool    *sql.DB
+	closed  chan struct{}
 	size    int
 	claimed *sql.Conn // holds the claim's lock, besides the pool's size; nil without a claim
 }
@@ -41,7 +42,7 @@ func openPostgres(ctx context.Context, options Options) (engine, error) {
 	if size <= 0 {
 		size = DefaultConnections
 	}
-	p := &postgres{size: size, pool: sql.OpenDB(&connector{open: server.Connect, dialect: &postgresDialect})}
+	p := &postgres{closed: make(chan struct{}), size: size, pool: sql.OpenDB(&connector{open: server.Connect, dialect: &postgresDialect})}
 	p.pool.SetMaxOpenConns(size)
 	p.pool.SetMaxIdleConns(size)
 	p.pool.SetConnMaxIdleTime(10 * time.Minute)
@@ -119,6 +120,7 @@ func (p *postgres) dialect() *dialect { return &postgresDialect }
 func (p *postgres) reader() querier { return p.pool }
 
 func (p *postgres) close() error {
+	close(p.closed)
 	// Nothing is lost with a connection that cannot say good-bye to its server.
 	if p.claimed != nil {
 		// The server drops the lock with the connection, a little later.
@@ -155,4 +157,40 @@ func (p *postgres) write(ctx context.Context, tx *Tx, fn func(*Tx) error) error 
 		return fmt.Errorf("%w: %w", errUncertain, err)
 	}
 	return nil
+}
+
+const (
+	// settleTime is how long an uncertain commit holds up the readers at most, and
+	// settleStep how often it is looked after.
+	settleTime = 2 * time.Minute
+	settleStep = 50 * time.Millisecond
+)
+
+// settle waits until the server has an answer again and every transaction that had
+// begun before has ended. A server that was told to stop may still be committing
+// what its client has had no answer for.
+func (p *postgres) settle() {
+	ctx, cancel := context.WithTimeout(context.Background(), settleTime)
+	defer cancel()
+	q := &Reader{on: p.pool}
+	begun := int64(0)
+	for ctx.Err() == nil {
+		running, err := selectOne(ctx, q, `SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint,
+				pg_snapshot_xmax(pg_current_snapshot())::text::bigint`,
+			func(row scanner, v *[2]int64) error { return row.Scan(&v[0], &v[1]) })
+		switch {
+		case err != nil:
+		case begun == 0:
+			begun = running[1]
+			continue
+		case running[0] >= begun:
+			return
+		}
+		select {
+		case <-time.After(settleStep):
+		case <-p.closed:
+			return
+		case <-ctx.Done():
+		}
+	}
 }

@@ -140,6 +140,9 @@ func (s *sqlite) dialect() *dialect { return &sqliteDialect }
 
 func (s *sqlite) reader() querier { return s.readers }
 
+// settle has nothing to wait for: when a commit returns, it has happened or not.
+func (s *sqlite) settle() {}
+
 func (s *sqlite) close() error {
 	close(s.queue)
 	<-s.stopped

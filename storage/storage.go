@@ -80,6 +80,9 @@ type engine interface {
 	// reader is where statements outside of transactions run.
 	reader() querier
 	dialect() *dialect
+	// settle returns when it is certain what became of every transaction that had
+	// begun: whoever reads afterwards sees it or never will.
+	settle()
 	// claim takes or renews the claim on the database.
 	claim(ctx context.Context) error
 	close() error

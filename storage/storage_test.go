@@ -419,6 +419,7 @@ func TestOrderOfPublication(t *testing.T) {
 		const writes = 100
 		ctx := t.Context()
 		var memory sync.Map
+		cursor := db.Clock.Current()
 		go func() {
 			for i := range writes {
 				err := db.Write(ctx, func(tx *storage.Tx) error {
@@ -432,7 +433,6 @@ func TestOrderOfPublication(t *testing.T) {
 				}
 			}
 		}()
-		cursor := db.Clock.Current()
 		for seen := 0; seen < writes; {
 			current, err := db.Clock.Wait(ctx, cursor)
 			if err != nil {

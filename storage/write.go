@@ -77,8 +77,9 @@ func (db *DB) writeOnce(ctx context.Context, fn func(tx *Tx) error) error {
 	tx := &Tx{clock: db.Clock, dialect: db.engine.dialect()}
 	defer tx.release()
 	if err := db.transact(ctx, tx, fn); err != nil {
-		if errors.Is(err, errUncertain) && len(tx.positions) > 0 {
-			// What readers find in the database decides.
+		if errors.Is(err, errUncertain) && !isCollision(err) && len(tx.positions) > 0 {
+			// What readers find in the database decides, as soon as it has.
+			db.engine.settle()
 			db.Log.Lose(tx.positions[len(tx.positions)-1])
 		}
 		return err

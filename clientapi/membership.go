@@ -91,6 +91,7 @@ type reasonRequest struct {
 
 // leave is POST /rooms/{roomId}/leave.
 func (a *API) leave(ctx context.Context, who *account.Caller, req *reasonRequest) (*web.Empty, error) {
+	a.typing.Stop(ctx, req.RoomID, who.UserID)
 	return nil, a.rooms.Leave(ctx, req.RoomID, roomserver.MemberChange{Sender: who.UserID, Reason: req.Body.Reason})
 }
 
@@ -131,17 +132,27 @@ func (a *API) invite(ctx context.Context, who *account.Caller, req *targetReques
 
 // kick is POST /rooms/{roomId}/kick.
 func (a *API) kick(ctx context.Context, who *account.Caller, req *targetRequest) (*web.Empty, error) {
-	return a.changeOf(ctx, who, req, a.rooms.Kick)
+	return a.putOut(ctx, who, req, a.rooms.Kick)
 }
 
 // ban is POST /rooms/{roomId}/ban.
 func (a *API) ban(ctx context.Context, who *account.Caller, req *targetRequest) (*web.Empty, error) {
-	return a.changeOf(ctx, who, req, a.rooms.Ban)
+	return a.putOut(ctx, who, req, a.rooms.Ban)
 }
 
 // unban is POST /rooms/{roomId}/unban.
 func (a *API) unban(ctx context.Context, who *account.Caller, req *targetRequest) (*web.Empty, error) {
 	return a.changeOf(ctx, who, req, a.rooms.Unban)
+}
+
+// putOut is changeOf for what ends a membership: whoever is out types no longer.
+func (a *API) putOut(ctx context.Context, who *account.Caller, req *targetRequest,
+	do func(context.Context, string, roomserver.MemberChange) error) (*web.Empty, error) {
+	answer, err := a.changeOf(ctx, who, req, do)
+	if err == nil {
+		a.typing.Stop(ctx, req.RoomID, req.Body.UserID)
+	}
+	return answer, err
 }
 
 func (a *API) changeOf(ctx context.Context, who *account.Caller, req *targetRequest,

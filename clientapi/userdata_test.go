@@ -32,6 +32,9 @@ type userData struct {
 	handler http.Handler
 	tokens  map[string]string // by user
 	replace *strings.Replacer // names in scenarios
+
+	typing *roomserver.Typing
+	room   string
 }
 
 func newUserData(t *testing.T, db *storage.DB, parts clientapi.Parts) *userData {
@@ -61,6 +64,7 @@ func newUserData(t *testing.T, db *storage.DB, parts clientapi.Parts) *userData 
 	u.made("bob", "POST", "/v3/join/"+url.PathEscape(room), ``, "room_id")
 	u.replace = strings.NewReplacer("ALICE", "@alice:"+server, "BOB", "@bob:"+server, "CAROL", "@carol:"+server,
 		"VISITOR", guest, "ROOM", url.PathEscape(room), "OTHER", url.PathEscape(other), "EVENT", url.PathEscape(event))
+	u.typing, u.room = parts.Typing, room
 	return u
 }
 
@@ -349,5 +353,30 @@ func TestDiscoveryAPI(t *testing.T) {
 		{"", "GET", client, ``, 200, `{"m.homeserver":{"base_url":"https://m.example.org"},"org.example.x":{"on":true}}`},
 		{"", "GET", server, ``, 200, `{"m.server":"m.example.org:443"}`},
 		{"", "GET", support, ``, 200, `{"contacts":[{"role":"m.role.admin","email_address":"admin@example.org"}],"support_page":"https://example.org/help"}`},
+	})
+}
+
+// Whoever is out of a room types no longer.
+func TestTypingEndsWithMembership(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		u := newUserData(t, db, clientapi.Parts{})
+		for _, out := range []step{
+			{"bob", "POST", "/v3/rooms/ROOM/leave", `{}`, 200, `{}`},
+			{"alice", "POST", "/v3/rooms/ROOM/kick", `{"user_id":"BOB"}`, 200, `{}`},
+			{"alice", "POST", "/v3/rooms/ROOM/ban", `{"user_id":"BOB"}`, 200, `{}`},
+		} {
+			u.run([]step{
+				{"bob", "POST", "/v3/join/ROOM", `{}`, 200, ""},
+				{"bob", "PUT", "/v3/rooms/ROOM/typing/BOB", `{"typing":true,"timeout":60000}`, 200, `{}`},
+			})
+			if typing, _ := u.typing.In(u.room); len(typing) != 1 {
+				t.Errorf("%s: typing before: %v", out.path, typing)
+			}
+			out.body = u.replace.Replace(out.body)
+			u.run([]step{out})
+			if typing, _ := u.typing.In(u.room); len(typing) != 0 {
+				t.Errorf("%s: typing after: %v", out.path, typing)
+			}
+		}
 	})
 }

@@ -59,6 +59,9 @@ func (f *follower) follow(limit int, params ...string) {
 		f.sections[room] = "knock"
 	}
 	for room, r := range a.Rooms.Join {
+		if k := f.known[room]; k != nil && f.sections[room] != "join" {
+			k.events = nil // a member may see more than one who peeked, or was away
+		}
 		f.apply(room, r)
 		f.sections[room] = "join"
 	}
@@ -86,8 +89,9 @@ func (f *follower) apply(room string, r syncedRoom) {
 	if !f.stateAfter {
 		k.set(r.Timeline.Events)
 	}
-	if r.Timeline.Limited {
-		f.fill(room, k, r.Timeline)
+	if r.Timeline.Limited && !f.fill(room, k, r.Timeline) {
+		k.events = nil // the next time in the room fills it all
+		return
 	}
 	for _, e := range r.Timeline.Events {
 		if f.alone(e) {
@@ -125,12 +129,12 @@ func (k *followedRoom) set(events []event) {
 	}
 }
 
-// fill adds what lies before a timeline.
-func (f *follower) fill(room string, k *followedRoom, timeline batch) {
+// fill adds what lies before a timeline. It fails when the user may no longer read it.
+func (f *follower) fill(room string, k *followedRoom, timeline batch) bool {
 	f.Helper()
 	access, err := f.rooms.Access(f.Context(), room, f.userID)
 	if errors.Is(err, matrix.Forbidden) {
-		return // the user has left or forgotten it meanwhile
+		return false
 	}
 	f.check(err)
 	var missing []string
@@ -141,14 +145,14 @@ func (f *follower) fill(room string, k *followedRoom, timeline batch) {
 			if slices.Contains(k.events, e.ID) {
 				slices.Reverse(missing)
 				k.events = append(k.events, missing...)
-				return
+				return true
 			}
 			missing = append(missing, e.ID)
 		}
 		if !page.More {
 			slices.Reverse(missing)
 			k.events = append(k.events, missing...)
-			return
+			return true
 		}
 		q.From = page.End
 	}

@@ -108,7 +108,7 @@ func (g *gathering) addNewcomers(ctx context.Context) error {
 			unknown = append(unknown, userID)
 		}
 	}
-	came, err := g.api.sessions.seen.get(ctx, unknown, func(missing []string) (map[string]storage.Presence, error) {
+	came, err := g.api.sessions.presence.get(ctx, unknown, func(missing []string) (map[string]storage.Presence, error) {
 		return g.loadPresence(ctx, missing)
 	})
 	if err != nil {

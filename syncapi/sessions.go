@@ -23,6 +23,9 @@ const (
 	maxPlaces   = 400_000
 )
 
+// loadTime is how long the loading of a user may take.
+const loadTime = 10 * time.Second
+
 // snapshot is what a user's syncs need to know of the user, at a position. It is
 // never changed: a change makes a new one.
 type snapshot struct {
@@ -63,7 +66,7 @@ type session struct {
 	err     error
 	pending []*stream.Entry // what came while it was being loaded
 	dead    bool            // the log was not followed: state is of no use any more
-	last    stream.Pos      // nothing after this one concerned the user yet
+	last    stream.Pos      // nothing after this one has concerned the user yet
 	waiters []*waiter
 	users   int           // requests under way
 	idle    *list.Element // in sessions.idle, when there are none
@@ -78,9 +81,9 @@ type waiter struct {
 // sessions follow the log for everybody who syncs: they keep up to date who is in
 // which room, and wake whom something new concerns. All of it is as of cursor.
 type sessions struct {
-	db    *storage.DB
-	names *shared[int64, summary]
-	seen  *shared[string, storage.Presence]
+	db        *storage.DB
+	summaries *shared[int64, summary]
+	presence  *shared[string, storage.Presence]
 
 	most   int // sessions in memory
 	mu     sync.Mutex
@@ -93,7 +96,7 @@ type sessions struct {
 
 func newSessions(db *storage.DB) *sessions {
 	return &sessions{
-		db: db, most: maxSessions, names: newShared[int64, summary](sharedSummaries), seen: newShared[string, storage.Presence](sharedPresence),
+		db: db, most: maxSessions, summaries: newShared[int64, summary](sharedSummaries), presence: newShared[string, storage.Presence](sharedPresence),
 		cursor: db.Clock.Current(), users: map[string]*session{}, rooms: map[int64][]*session{}, idle: list.New(),
 	}
 }
@@ -134,8 +137,8 @@ func (n *sessions) reset() {
 		s.dead = true
 		n.wake(s, n.cursor)
 	}
-	n.names.clear(n.cursor)
-	n.seen.clear(n.cursor)
+	n.summaries.clear(n.cursor)
+	n.presence.clear(n.cursor)
 	clear(n.users)
 	clear(n.rooms)
 	n.idle.Init()
@@ -166,7 +169,7 @@ func (n *sessions) apply(e *stream.Entry) {
 func (n *sessions) applyEvent(e *stream.Entry) {
 	event := e.Value.(*roomserver.ClientEvent)
 	if changesSummary(event.Event.Event) {
-		n.names.drop(e.Room, e.Pos)
+		n.summaries.drop(e.Room, e.Pos)
 	}
 	n.wakeRoom(e.Room, e.Pos) // those who were in the room before
 	if event.Type == "m.room.member" && event.StateKey != nil {
@@ -176,7 +179,7 @@ func (n *sessions) applyEvent(e *stream.Entry) {
 }
 
 func (n *sessions) applyPresence(e *stream.Entry) {
-	n.seen.put(e.User, e.Value.(storage.Presence), e.Pos)
+	n.presence.put(e.User, e.Value.(storage.Presence), e.Pos)
 	s := n.users[e.User]
 	if s == nil || s.state == nil {
 		// Whom it concerns only the database knows. Those who read the entry find out.
@@ -289,7 +292,9 @@ func (n *sessions) acquire(ctx context.Context, userID string) (*session, error)
 		s, isNew := n.enter(userID)
 		if isNew {
 			// Others may wait for it too: whoever came first must not end it by leaving.
-			n.load(context.WithoutCancel(ctx), s)
+			alone, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTime)
+			n.load(alone, s)
+			cancel()
 		}
 		select {
 		case <-s.ready:
@@ -319,7 +324,7 @@ func (n *sessions) enter(userID string) (s *session, isNew bool) {
 	s = n.users[userID]
 	if s == nil {
 		n.advance()
-		s = &session{userID: userID, ready: make(chan struct{}), last: n.cursor}
+		s = &session{userID: userID, ready: make(chan struct{})}
 		n.users[userID] = s
 		isNew = true
 	}
@@ -376,7 +381,7 @@ func (n *sessions) settle(s *session, state *snapshot, err error) {
 		}
 		return
 	}
-	s.state = state
+	s.state, s.last = state, n.cursor // nobody could tell until now what concerns the user
 	n.places += len(state.places)
 	for room, p := range state.places {
 		if p.membership == "join" {

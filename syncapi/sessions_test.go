@@ -45,6 +45,28 @@ func TestChangeWhileLoading(t *testing.T) {
 	})
 }
 
+// What concerns a user while the session is loaded is not taken for nothing.
+func TestNewsWhileLoading(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		n := newSessions(db)
+		s, _ := n.enter("@alice:hs.example")
+		since := db.Clock.Current()
+		pos := db.Clock.Reserve()
+		db.Log.Publish(stream.Entry{Pos: pos, Kind: stream.Typing, Room: 7, Value: []string{}})
+		db.Clock.Done(pos)
+		n.mu.Lock()
+		n.advance()
+		n.mu.Unlock()
+		n.settle(s, &snapshot{places: map[int64]place{7: {"!room", "join", 1}}}, nil)
+		if v := n.look(s, since); v.quiet || v.upTo != pos {
+			t.Errorf("up to %d all is quiet: %v", v.upTo, v.quiet)
+		}
+		if v := n.look(s, pos); !v.quiet {
+			t.Error("after that it is not quiet")
+		}
+	})
+}
+
 // What comes between the look and the waiting ends the waiting at once.
 func TestNothingIsMissedBeforeWaiting(t *testing.T) {
 	storagetest.Each(t, func(t *testing.T, db *storage.DB) {

@@ -41,7 +41,7 @@ func (g *gathering) summaries(ctx context.Context) error {
 	if len(rooms) == 0 {
 		return nil
 	}
-	found, err := g.api.sessions.names.get(ctx, rooms, func(missing []int64) (map[int64]summary, error) {
+	found, err := g.api.sessions.summaries.get(ctx, rooms, func(missing []int64) (map[int64]summary, error) {
 		return g.loadSummaries(ctx, missing)
 	})
 	for number, s := range found {

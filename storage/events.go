@@ -114,21 +114,6 @@ func (q *Reader) EventsForward(ctx context.Context, room, after, before int64, l
 		ORDER BY e.ord LIMIT $4`, scanEvent, room, after, before, limit)
 }
 
-// LatestEvents are the last events of each room up to the position, at most limit
-// of each and none at or before after, by room and in order.
-func (q *Reader) LatestEvents(ctx context.Context, rooms []int64, after, upTo stream.Pos, limit int) ([]Event, error) {
-	if len(rooms) == 0 || limit < 1 {
-		return nil, nil
-	}
-	// The inner query finds where each room's last events begin with one step
-	// through the index, whatever the room's size.
-	return selectAll(ctx, q, `SELECT `+eventColumns+` FROM rooms r JOIN events e ON e.room = r.nid
-		WHERE r.nid = ANY($1) AND e.ord <= $2 AND e.ord > $3 AND e.ord >= COALESCE((
-			SELECT f.ord FROM events f WHERE f.room = r.nid AND f.ord <= $2 AND f.ord > $3
-			ORDER BY f.ord DESC LIMIT 1 OFFSET $4), $3)
-		ORDER BY e.room, e.ord`, scanEvent, Ints(rooms), int64(upTo)*OrderScale, int64(after)*OrderScale, limit-1)
-}
-
 // StateChanges are the state events of the rooms with after < pos <= upTo, by room
 // and in order.
 func (q *Reader) StateChanges(ctx context.Context, rooms []int64, after, upTo stream.Pos) ([]Event, error) {

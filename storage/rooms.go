@@ -131,34 +131,10 @@ func (q *Reader) CurrentState(ctx context.Context, room int64) ([]StateEntry, er
 	return selectAll(ctx, q, `SELECT `+eventColumns+`, c.key`+stateTables+`WHERE c.room = $1`, scanStateEntry, room)
 }
 
-// CurrentStateWithoutMembers is the room's current state less its m.room.member events.
-func (q *Reader) CurrentStateWithoutMembers(ctx context.Context, room int64) ([]StateEntry, error) {
-	return selectAll(ctx, q, `SELECT `+eventColumns+`, c.key`+stateTables+
-		`WHERE c.room = $1 AND c.type <> 'm.room.member'`, scanStateEntry, room)
-}
-
 // CurrentStateOfType are the room's current events of one type, in no order.
 func (q *Reader) CurrentStateOfType(ctx context.Context, room int64, eventType string) ([]StateEntry, error) {
 	return selectAll(ctx, q, `SELECT `+eventColumns+`, c.key`+stateTables+`WHERE c.room = $1 AND c.type = $2`,
 		scanStateEntry, room, eventType)
-}
-
-// CurrentStateOf is the current state of several rooms, by room.
-func (q *Reader) CurrentStateOf(ctx context.Context, rooms []int64) ([]StateEntry, error) {
-	if len(rooms) == 0 {
-		return nil, nil
-	}
-	return selectAll(ctx, q, `SELECT `+eventColumns+`, c.key`+stateTables+`WHERE c.room = ANY($1) ORDER BY c.room, c.pos`,
-		scanStateEntry, Ints(rooms))
-}
-
-// CurrentStateOfWithoutMembers is the current state of several rooms, by room, less m.room.member events.
-func (q *Reader) CurrentStateOfWithoutMembers(ctx context.Context, rooms []int64) ([]StateEntry, error) {
-	if len(rooms) == 0 {
-		return nil, nil
-	}
-	return selectAll(ctx, q, `SELECT `+eventColumns+`, c.key`+stateTables+
-		`WHERE c.room = ANY($1) AND c.type <> 'm.room.member' ORDER BY c.room, c.pos`, scanStateEntry, Ints(rooms))
 }
 
 // CurrentStateEvent is the room's current event of this type and key.
@@ -273,15 +249,6 @@ func (q *Reader) ShareRoom(ctx context.Context, a, b string) (bool, error) {
 			AND y.type = 'm.room.member' AND y.state_key = $2 AND y.membership = 'join'
 		WHERE x.type = 'm.room.member' AND x.state_key = $1 AND x.membership = 'join')`,
 		scanValue[bool], a, b)
-}
-
-// UsersSharing are the users who are joined to a room that the user is joined to,
-// the user too if in any room.
-func (q *Reader) UsersSharing(ctx context.Context, userID string) ([]string, error) {
-	return selectAll(ctx, q, `SELECT DISTINCT y.state_key FROM current_state x JOIN current_state y ON y.room = x.room
-			AND y.type = 'm.room.member' AND y.membership = 'join'
-		WHERE x.type = 'm.room.member' AND x.state_key = $1 AND x.membership = 'join'`,
-		scanValue[string], userID)
 }
 
 // SetStrippedState keeps the stripped state of a user's latest invite or knock,

@@ -167,8 +167,10 @@ func TestDeadlock(t *testing.T) {
 		})
 	}
 	group.Wait()
-	if runs.Load() != 3 {
-		t.Errorf("the closures ran %d times, want 3", runs.Load())
+	// More often than three times when the one that was undone is back before the
+	// other has woken up, and they collide again.
+	if runs.Load() < 3 {
+		t.Errorf("the closures ran %d times, want 3 or more", runs.Load())
 	}
 	for _, name := range []string{"a", "b"} {
 		value, err := storage.Select[string](ctx, &db.Reader, `SELECT value FROM settings WHERE name = $1`, name)

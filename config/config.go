@@ -155,7 +155,7 @@ type Terms struct {
 	// Its version. A new version is a new document, which must be accepted again.
 	Version string `yaml:"version"`
 
-	// For each language (as en, mn) the title and the address of the text.
+	// For each language (as en, ur) the title and the address of the text.
 	Languages map[string]TermsText `yaml:"languages"`
 }
 

@@ -95,3 +95,10 @@ func (v RoomVersion) IntegerPowerLevels() bool { return versions[v].integerPower
 func (v RoomVersion) library() gomatrixserverlib.RoomVersion {
 	return gomatrixserverlib.RoomVersion(v)
 }
+
+// SpecVersions are the versions of the client-server API that this server speaks,
+// the oldest first (client-server API, "GET /_matrix/client/versions").
+func SpecVersions() []string {
+	return []string{"v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10",
+		"v1.11", "v1.12", "v1.13", "v1.14", "v1.15", "v1.16", "v1.17", "v1.18", "v1.19"}
+}

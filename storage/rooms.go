@@ -229,20 +229,6 @@ func (q *Reader) GuestsIn(ctx context.Context, room int64) ([]string, error) {
 		WHERE c.room = $1 AND c.type = 'm.room.member' AND c.membership = 'join' AND u.guest`, scanValue[string], room)
 }
 
-// Heroes are the first members of each room by position, at most limit each,
-// of those with one of the memberships, without one user.
-func (q *Reader) Heroes(ctx context.Context, rooms []int64, memberships []string, without string, limit int) ([]Membership, error) {
-	if len(rooms) == 0 {
-		return nil, nil
-	}
-	return selectAll(ctx, q, `SELECT room, room_id, state_key, membership, pos, 0 FROM (
-			SELECT c.room, r.room_id, c.state_key, c.membership, c.pos,
-				row_number() OVER (PARTITION BY c.room ORDER BY c.pos) AS n
-			FROM current_state c JOIN rooms r ON r.nid = c.room
-			WHERE c.room = ANY($1) AND c.type = 'm.room.member' AND c.membership = ANY($2) AND c.state_key <> $3) h
-		WHERE n <= $4 ORDER BY room, pos`, scanMembership, Ints(rooms), List(memberships), without, limit)
-}
-
 // ShareRoom tells whether two users are joined to one same room.
 func (q *Reader) ShareRoom(ctx context.Context, a, b string) (bool, error) {
 	return selectOne(ctx, q, `SELECT EXISTS (SELECT 1 FROM current_state x JOIN current_state y ON y.room = x.room

@@ -23,9 +23,10 @@ Example:
 
 // Run serves kong.
 func (*versionCommand) Run(t terminal) error {
-	rooms := matrix.RoomVersions()
+	spec, rooms := matrix.SpecVersions(), matrix.RoomVersions()
 	fmt.Fprintf(t.out, "homeserver %s\n", programVersion())
 	fmt.Fprintf(t.out, "%s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	fmt.Fprintf(t.out, "Matrix %s to %s\n", spec[0], spec[len(spec)-1])
 	fmt.Fprintf(t.out, "room versions %s to %s; new rooms %s\n", rooms[0], rooms[len(rooms)-1], config.Default().Rooms.DefaultVersion)
 	return nil
 }

@@ -156,7 +156,7 @@ func TestUsageFaults(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	got := mustExecute(t, t.TempDir(), "version")
-	for _, part := range []string{"homeserver ", "go1.", "room versions 1 to 12; new rooms 12"} {
+	for _, part := range []string{"homeserver ", "go1.", "Matrix v1.1 to v1.19", "room versions 1 to 12; new rooms 12"} {
 		if !strings.Contains(got, part) {
 			t.Errorf("%q lacks %q", got, part)
 		}

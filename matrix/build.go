@@ -56,8 +56,7 @@ func (s *Signer) Build(p *Proto) (*Event, error) {
 		redacted.Redacts = "" // redaction drops the top-level key
 	}
 	unsignedForm := redacted.append(rules, rules.redactContent(nil, p.Type, content), id, hashes, "")
-	signature := base64.RawStdEncoding.EncodeToString(ed25519.Sign(s.Key, unsignedForm))
-	signatures := string(AppendString([]byte{'{'}, s.ServerName)) + `:{"` + s.KeyID + `":"` + signature + `"}}`
+	signatures := string(AppendString([]byte{'{'}, s.ServerName)) + `:{"` + s.KeyID + `":"` + s.sign(unsignedForm) + `"}}`
 	if !rules.eventIDInEvent {
 		id = rules.eventID(sha256.Sum256(unsignedForm))
 	}
@@ -66,6 +65,11 @@ func (s *Signer) Build(p *Proto) (*Event, error) {
 		return nil, TooLarge.Withf("The event would have %d bytes; %d are the most", len(full), MaxEventSize)
 	}
 	return ParseTrusted(p.Version, id, full)
+}
+
+// sign is the signature of a canonical text, in unpadded base64.
+func (s *Signer) sign(text []byte) string {
+	return base64.RawStdEncoding.EncodeToString(ed25519.Sign(s.Key, text))
 }
 
 // content is the canonical content, with redacts where the version keeps it there.

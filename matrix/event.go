@@ -108,7 +108,9 @@ func (e *Event) set(key, value []byte) (err error) {
 		stateKey, err = jsonString(value)
 		e.StateKey = &stateKey
 	case "redacts":
-		e.Redacts, err = jsonString(value)
+		if !versions[e.Version].redactsInContent {
+			e.Redacts, err = jsonString(value)
+		}
 	case "depth":
 		e.Depth, err = strconv.ParseInt(string(value), 10, 64)
 	case "origin_server_ts":

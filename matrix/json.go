@@ -25,7 +25,12 @@ const maxJSONDepth = 1000
 // integers beyond ±(2^53-1), as room versions from 6 on demand; without,
 // numbers stay as they are written.
 func CanonicalJSON(src []byte, strictNumbers bool) ([]byte, error) {
-	c := canonicaliser{src: src, strict: strictNumbers}
+	return canonical(src, strictNumbers, maxJSONDepth)
+}
+
+// canonical is CanonicalJSON with a depth of one's own.
+func canonical(src []byte, strictNumbers bool, deepest int) ([]byte, error) {
+	c := canonicaliser{src: src, strict: strictNumbers, deepest: deepest}
 	out, err := c.value(make([]byte, 0, len(src)), 0)
 	if err != nil {
 		return nil, err
@@ -38,9 +43,10 @@ func CanonicalJSON(src []byte, strictNumbers bool) ([]byte, error) {
 }
 
 type canonicaliser struct {
-	src    []byte
-	pos    int
-	strict bool
+	src     []byte
+	pos     int
+	strict  bool
+	deepest int
 }
 
 func (c *canonicaliser) fault(text string) error {
@@ -68,7 +74,7 @@ func (c *canonicaliser) next() byte {
 }
 
 func (c *canonicaliser) value(dst []byte, depth int) ([]byte, error) {
-	if depth > maxJSONDepth {
+	if depth > c.deepest {
 		return nil, c.fault("nested too deeply")
 	}
 	switch b := c.next(); {

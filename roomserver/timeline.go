@@ -16,7 +16,7 @@ import (
 type Token int64
 
 const (
-	beforeAll = math.MinInt64 / 2
+	beforeAll = 0 // what is in no timeline has a negative order
 	afterAll  = math.MaxInt64 / 2
 )
 
@@ -118,7 +118,9 @@ func (r *Rooms) Messages(ctx context.Context, a Access, q PageQuery) (Page, erro
 			return page, err
 		}
 		if len(events) < want {
-			page.More = !q.Backwards && len(page.Events) > 0 // a room has a beginning, but its end moves on
+			// Whoever pages on finds nothing, and knows then. Some clients throw a page away
+			// that says it is the last.
+			page.More = len(page.Events) > 0
 			return page, nil
 		}
 		scanned += len(events)

@@ -87,9 +87,9 @@ func checkFields(rules version, text []byte) error {
 	eachMember(text, func(key, value []byte) {
 		name := string(key)
 		field, known := fields[name]
-		switch _, folded := fields[strings.ToLower(name)]; {
+		switch {
 		case fault != nil:
-		case !known && folded:
+		case !known && resemblesField(name):
 			fault = BadJSON.Withf("The event has the member %q, which is easily taken for another", name)
 		case known && !hasForm(rules, field.form, value):
 			// Before version 11 redacts and before 3 event_id mean something; later they are
@@ -107,6 +107,17 @@ func checkFields(rules version, text []byte) error {
 		}
 	}
 	return fault
+}
+
+// resemblesField tells whether a name is that of a field but for capitals, or for
+// characters that count as the capitals of others.
+func resemblesField(name string) bool {
+	for field := range fields {
+		if strings.EqualFold(name, field) {
+			return true
+		}
+	}
+	return false
 }
 
 func hasForm(rules version, form string, value []byte) bool {

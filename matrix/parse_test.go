@@ -131,6 +131,7 @@ func TestParseRefuses(t *testing.T) {
 		"key twice by escape":          {"content": raw(`{"a":1,"\u0061":1}`)},
 		"Sender beside sender":         {"Sender": "@mallory:example.org"},
 		"STATE_KEY":                    {"STATE_KEY": ""},
+		"ſender, with a long s":        {"ſender": "@mallory:example.org"},
 		"unpaired surrogate":           {"content": raw(`{"x":"\ud800"}`)},
 		"invalid UTF-8":                {"content": raw("{\"x\":\"\xff\"}")},
 		"nested too deeply":            {"content": raw(`{"x":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + `}`)},

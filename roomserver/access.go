@@ -43,7 +43,7 @@ func (r *Rooms) Access(ctx context.Context, roomID, userID string) (Access, erro
 			return Access{}, err
 		}
 		if left != nil && r.peek(ctx, room.Number) != nil {
-			a.Left, a.State = left.Pos, left.StateAfter
+			a.Left, a.State = left.At, left.StateAfter
 		}
 		if left != nil {
 			a.Membership = m.Membership

@@ -68,12 +68,12 @@ func (r *Rooms) DeleteAlias(ctx context.Context, alias, userID string, admin boo
 	}
 	return r.hot.with(ctx, a.RoomID, func(hot *hotRoom) error {
 		b := r.begin(hot)
-		levels, err := b.powerLevels(ctx)
+		_, levels, err := b.powerLevels(ctx)
 		if err != nil {
 			return err
 		}
 		powerful := levels.User(userID) >= levels.Event("m.room.canonical_alias", true)
-		member, err := b.current(ctx, "m.room.member", userID)
+		member, err := b.current(ctx, memberName(userID))
 		if err != nil {
 			return err
 		}
@@ -101,7 +101,7 @@ type canonicalAlias struct {
 
 // dropCanonical takes the alias out of the room's m.room.canonical_alias.
 func (b *batch) dropCanonical(ctx context.Context, alias, userID string) error {
-	e, err := b.current(ctx, "m.room.canonical_alias", "")
+	e, err := b.current(ctx, canonicalAliasName)
 	if err != nil || e == nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (r *Rooms) checkCanonicalAlias(ctx context.Context, hot *hotRoom, d Draft) 
 	if err := json.Unmarshal(d.Content, &now); err != nil {
 		return matrix.InvalidParam.With("alias must be a string, alt_aliases a list of strings")
 	}
-	current, err := hot.current(ctx, &r.db.Reader, d.Type, "")
+	current, err := hot.current(ctx, &r.db.Reader, canonicalAliasName)
 	if err != nil {
 		return err
 	}

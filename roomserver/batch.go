@@ -4,10 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-
-	"github.com/matrix-org/gomatrixserverlib"
+	"maps"
+	"slices"
 
 	"beep/matrix"
+	"beep/roomserver/authrules"
 	"beep/storage"
 	"beep/stream"
 )
@@ -25,8 +26,9 @@ type Draft struct {
 	StrippedState  []byte // for invites and knocks: a JSON list for the invited user
 }
 
-// batch are events being added to a room: each is authorised against the room as
-// the earlier ones leave it, and all are stored in one transaction.
+// batch are events being added to the end of a room: each follows on the room as the
+// earlier ones leave it, is authorised against that, and all are stored in one
+// transaction.
 type batch struct {
 	rooms      *Rooms
 	hot        *hotRoom
@@ -34,47 +36,53 @@ type batch struct {
 	room       storage.Room
 	references []matrix.Reference
 	state      map[stateName]*stateEvent // what the batch itself changed
+	servers    map[string]int64          // as the batch leaves them
 	staged     []staged
 }
 
+// staged is an event that waits for the batch's commit.
 type staged struct {
-	*matrix.Event
-	pdu      gomatrixserverlib.PDU
+	*authrules.Event
 	draft    Draft
+	auth     []*stateEvent  // its auth events
 	redacted *storage.Event // what the event redacts, if it does
+	servers  []string       // which others have to be sent the event
 	stored   *storage.Event // once the transaction has given it its place
 }
 
 // begin starts a batch in a room that exists.
 func (r *Rooms) begin(hot *hotRoom) *batch {
-	return &batch{rooms: r, hot: hot, room: hot.room, references: hot.references, state: map[stateName]*stateEvent{}}
+	return &batch{rooms: r, hot: hot, room: hot.room, references: hot.references, state: map[stateName]*stateEvent{}, servers: hot.servers}
+}
+
+// beginNew starts the batch that makes a room.
+func (r *Rooms) beginNew(v matrix.RoomVersion) *batch {
+	hot := &hotRoom{state: map[stateName]*stateEvent{}}
+	return &batch{rooms: r, hot: hot, new: true, state: map[stateName]*stateEvent{}, room: storage.Room{Version: v, Resident: true}}
 }
 
 // current is the state event as the batch leaves it, nil if there is none.
-func (b *batch) current(ctx context.Context, eventType, stateKey string) (*stateEvent, error) {
-	if e, ok := b.state[stateName{eventType, stateKey}]; ok {
+func (b *batch) current(ctx context.Context, name stateName) (*stateEvent, error) {
+	if e, ok := b.state[name]; ok {
 		return e, nil
 	}
 	if b.new {
 		return nil, nil
 	}
-	return b.hot.current(ctx, &b.rooms.db.Reader, eventType, stateKey)
+	return b.hot.current(ctx, &b.rooms.db.Reader, name)
 }
 
-// powerLevels are the room's power levels as the batch leaves them.
-func (b *batch) powerLevels(ctx context.Context) (*PowerLevels, error) {
-	create, err := b.current(ctx, "m.room.create", "")
+// powerLevels are the room's create event and power levels as the batch leaves them.
+func (b *batch) powerLevels(ctx context.Context) (*stateEvent, *authrules.PowerLevels, error) {
+	create, err := b.current(ctx, createName)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	levels, err := b.current(ctx, "m.room.power_levels", "")
+	levels, err := b.current(ctx, powerLevelsName)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if levels == nil {
-		return readPowerLevels(create.Event, nil)
-	}
-	return readPowerLevels(create.Event, levels.Event)
+	return create, authrules.ReadPowerLevels(create.rules(), levels.rules()), nil
 }
 
 // add makes the event and checks it. Nothing is stored before commit.
@@ -87,33 +95,21 @@ func (b *batch) add(ctx context.Context, d Draft) (*matrix.Event, error) {
 	if p.OriginServerTS == 0 {
 		p.OriginServerTS = nowMS()
 	}
-	auth := authState{}
-	for _, name := range authNames(b.room.Version, p) {
-		e, err := b.current(ctx, name.eventType, name.stateKey)
-		if err != nil {
-			return nil, err
-		}
-		if e == nil {
-			continue
-		}
-		auth[name] = e
-		if name.eventType == "m.room.create" && b.room.Version.CreateWithoutRoom() {
-			continue // the room's id says it
-		}
+	all, cited, err := b.authorising(ctx, b.room.Version, authrules.NamesOf(p))
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range cited {
 		p.AuthEvents = append(p.AuthEvents, e.Reference())
 	}
 	e, err := b.rooms.signer.Build(p)
 	if err != nil {
 		return nil, err
 	}
-	pdu, err := e.PDU()
-	if err != nil {
+	s := staged{Event: authrules.New(e), draft: d, auth: cited}
+	if err := authrules.Allowed(s.Event, rulesOf(all)); err != nil {
 		return nil, err
 	}
-	if err := authorise(pdu, auth); err != nil {
-		return nil, err
-	}
-	s := staged{Event: e, pdu: pdu, draft: d}
 	if e.Redacts != "" {
 		if s.redacted, err = b.redactable(ctx, e); err != nil {
 			return nil, err
@@ -122,44 +118,95 @@ func (b *batch) add(ctx context.Context, d Draft) (*matrix.Event, error) {
 	return e, b.stage(ctx, s)
 }
 
+// authorising are the state events of these names, and those of them that an event
+// cites as its auth events.
+func (b *batch) authorising(ctx context.Context, v matrix.RoomVersion, names []stateName) (all, cited []*stateEvent, err error) {
+	for _, name := range names {
+		e, err := b.current(ctx, name)
+		if err != nil {
+			return nil, nil, err
+		}
+		if e == nil {
+			continue
+		}
+		all = append(all, e)
+		if name == createName && v.CreateWithoutRoom() {
+			continue // the room's id says it
+		}
+		cited = append(cited, e)
+	}
+	return all, cited, nil
+}
+
 // stage takes the event into the batch's view of the room.
 func (b *batch) stage(ctx context.Context, s staged) error {
-	e := s.Event
-	if e.StateKey != nil {
-		name := stateName{e.Type, *e.StateKey}
-		before, err := b.current(ctx, e.Type, *e.StateKey)
+	before := b.servers
+	if s.StateKey != nil {
+		name := stateName{Type: s.Type, StateKey: *s.StateKey}
+		replaced, err := b.current(ctx, name)
 		if err != nil {
 			return err
 		}
-		now := &stateEvent{Event: e, pdu: s.pdu}
-		b.count(before, now)
-		b.state[name] = now
+		b.count(replaced, s.Event)
+		b.state[name] = &stateEvent{Event: s.Event}
+		if endsInvite(replaced, s.Event) {
+			s.servers = []string{matrix.ServerOf(*s.StateKey)}
+		}
+	}
+	if b.rooms.local(s.Sender) {
+		s.servers = b.rooms.others(s.servers, before, b.servers)
 	}
 	b.staged = append(b.staged, s)
-	b.room.Depth, b.room.Extremities = e.Depth, []string{e.ID}
-	b.references = []matrix.Reference{e.Reference()}
+	b.room.Depth, b.room.Extremities = max(b.room.Depth, s.Depth), []string{s.ID}
+	b.references = []matrix.Reference{s.Reference()}
 	return nil
 }
 
-// count keeps the room's numbers of members.
-func (b *batch) count(before, now *stateEvent) {
+// endsInvite tells whether an event takes an invite or a knock back: the user's server
+// has to hear of it though it is not in the room.
+func endsInvite(before *stateEvent, now *authrules.Event) bool {
+	if before == nil || now.Type != "m.room.member" || now.Membership() != "leave" && now.Membership() != "ban" {
+		return false
+	}
+	return before.Membership() == "invite" || before.Membership() == "knock"
+}
+
+// others are the servers but this one in a list and in sets of servers.
+func (r *Rooms) others(list []string, sets ...map[string]int64) []string {
+	for _, set := range sets {
+		for server := range set {
+			list = append(list, server)
+		}
+	}
+	slices.Sort(list)
+	list = slices.Compact(list)
+	return slices.DeleteFunc(list, func(server string) bool { return server == r.signer.ServerName })
+}
+
+// count keeps the room's numbers of members, and which servers they are of.
+func (b *batch) count(before *stateEvent, now *authrules.Event) {
 	if now.Type != "m.room.member" {
 		return
 	}
-	for _, side := range []struct {
-		e    *stateEvent
-		step int64
-	}{{before, -1}, {now, 1}} {
-		if side.e == nil {
-			continue
-		}
-		switch side.e.Membership() {
-		case "join":
-			b.room.Joined += side.step
-		case "invite":
-			b.room.Invited += side.step
-		}
+	was := ""
+	if before != nil {
+		was = before.Membership()
 	}
+	if is := now.Membership(); was != is {
+		b.servers = countMembership(&b.room, b.servers, *now.StateKey, was, is, b.rooms.signer.ServerName)
+	}
+}
+
+// withMembers is a copy of a set of servers in which one has n members more.
+func withMembers(servers map[string]int64, server string, n int64) map[string]int64 {
+	servers = maps.Clone(servers)
+	if servers == nil {
+		servers = map[string]int64{}
+	}
+	if servers[server] += n; servers[server] <= 0 {
+		delete(servers, server)
+	}
+	return servers
 }
 
 // commit stores the batch. more runs in the same transaction, after the events.
@@ -168,30 +215,15 @@ func (b *batch) commit(ctx context.Context, more func(tx *storage.Tx, room int64
 	if len(b.staged) == 0 {
 		return nil
 	}
-	var top *packed
-	var state map[stateName]*stateEvent
-	var room storage.Room
+	var w *writing
 	err := b.rooms.db.Write(ctx, func(tx *storage.Tx) error {
 		// The closure may run again: it starts from the batch each time.
-		room, top, state = b.room, b.hot.top, make(map[stateName]*stateEvent, len(b.state))
-		if b.new {
-			room.Number = int64(tx.Reserve())
-			if err := tx.InsertRoom(ctx, &room); err != nil {
-				return err
-			}
-		}
-		for i := range b.staged {
-			var err error
-			if top, err = b.store(ctx, tx, &b.staged[i], room.Number, top, state); err != nil {
-				return err
-			}
-		}
-		room.State = top.id
-		if err := tx.UpdateRoom(ctx, &room); err != nil {
+		w = &writing{Tx: tx, batch: b, room: b.room, top: b.hot.top, state: make(map[stateName]*stateEvent, len(b.state)), positions: map[string]int64{}}
+		if err := w.events(ctx); err != nil {
 			return err
 		}
 		if more != nil {
-			return more(tx, room.Number)
+			return more(tx, w.room.Number)
 		}
 		return nil
 	})
@@ -201,60 +233,129 @@ func (b *batch) commit(ctx context.Context, more func(tx *storage.Tx, room int64
 		}
 		return err
 	}
-	b.hot.room, b.hot.references, b.hot.top = room, b.references, top
-	for name, e := range state {
+	b.hot.room, b.hot.references, b.hot.top, b.hot.servers = w.room, b.references, w.top, b.servers
+	for name, e := range w.state {
 		b.hot.remember(name, e)
+		delete(b.hot.gone, name)
 	}
 	for i := range b.staged {
 		if redacted := b.staged[i].redacted; redacted != nil && redacted.StateKey != nil {
-			delete(b.hot.state, stateName{redacted.Type, *redacted.StateKey})
+			delete(b.hot.state, stateName{Type: redacted.Type, StateKey: *redacted.StateKey})
 		}
 	}
 	return nil
 }
 
-// store writes one event: its row, the state that it makes, what it redacts.
-func (b *batch) store(ctx context.Context, tx *storage.Tx, s *staged, room int64, top *packed,
-	state map[stateName]*stateEvent) (*packed, error) {
-	pos := tx.Reserve()
-	e := &storage.Event{Event: s.Event, Pos: pos, Order: int64(pos) * storage.OrderScale, Room: room,
+// writing is a batch's transaction.
+type writing struct {
+	*storage.Tx
+	batch *batch
+	room  storage.Room
+	top   *packed                   // the state so far
+	state map[stateName]*stateEvent // what is stored of it
+	last  stream.Pos
+	// positions are those of the events stored so far, by id.
+	positions map[string]int64
+}
+
+// events writes the room, if it is new, and its events.
+func (w *writing) events(ctx context.Context) error {
+	b := w.batch
+	if b.new {
+		w.room.Number = int64(w.Reserve())
+		if err := w.InsertRoom(ctx, &w.room); err != nil {
+			return err
+		}
+	}
+	for i := range b.staged {
+		if err := w.event(ctx, &b.staged[i]); err != nil {
+			return err
+		}
+	}
+	w.room.State = w.top.id
+	if err := w.UpdateRoom(ctx, &w.room); err != nil {
+		return err
+	}
+	return writeServers(ctx, w.Tx, w.room.Number, b.hot.servers, b.servers, w.last)
+}
+
+// writeServers writes what has changed of the servers in a room.
+func writeServers(ctx context.Context, tx *storage.Tx, room int64, before, now map[string]int64, pos stream.Pos) error {
+	for server := range before {
+		if _, still := now[server]; !still {
+			if err := tx.SetRoomServer(ctx, storage.RoomServer{Room: room, Server: server}, pos); err != nil {
+				return err
+			}
+		}
+	}
+	for server, members := range now {
+		if before[server] != members {
+			if err := tx.SetRoomServer(ctx, storage.RoomServer{Room: room, Server: server, Members: members}, pos); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// event writes one event: its row, the state that it makes, what it redacts.
+func (w *writing) event(ctx context.Context, s *staged) error {
+	pos := w.Reserve()
+	w.last = pos
+	e := &storage.Event{Event: s.Event.Event, Pos: pos, At: pos, Order: int64(pos) * storage.OrderScale, Room: w.room.Number,
 		Device: s.draft.Device, TxnID: s.draft.TxnID}
-	if top != nil {
-		e.StateBefore, e.StateAfter = top.id, top.id
+	w.positions[s.ID] = int64(pos)
+	for _, auth := range s.auth {
+		if at := w.positions[auth.ID]; at != 0 {
+			e.Auth = append(e.Auth, at)
+		} else {
+			e.Auth = append(e.Auth, auth.pos)
+		}
+	}
+	if w.top != nil {
+		e.StateBefore, e.StateAfter = w.top.id, w.top.id
 	}
 	var before *stateEvent
 	if e.StateKey != nil {
 		var err error
-		name := stateName{e.Type, *e.StateKey}
-		known := false
-		if before, known = state[name]; !known {
-			if before, err = b.stored(ctx, name); err != nil {
-				return nil, err
-			}
+		if before, err = w.change(ctx, s, e); err != nil {
+			return err
 		}
-		now := &stateEvent{Event: s.Event, pdu: s.pdu, key: int64(pos), pos: int64(pos)}
-		if before != nil {
-			now.key = before.key
-			e.Replaces = stream.Pos(before.pos)
-		}
-		if top, err = b.rooms.states.extend(ctx, &tx.Reader, top, int64(pos), change{now.key, now.pos}); err != nil {
-			return nil, err
-		}
-		e.StateAfter = top.id
-		if err := tx.InsertState(ctx, top.row(room)); err != nil {
-			return nil, err
-		}
-		key := storage.StateKey{Key: now.key, Type: e.Type, StateKey: *e.StateKey, Pos: pos}
-		if e.Type == "m.room.member" {
-			key.Membership = e.Membership()
-		}
-		if err := tx.SetCurrentState(ctx, room, key); err != nil {
-			return nil, err
-		}
-		state[name] = now
 	}
 	s.stored = e
-	return top, b.finish(ctx, tx, s, before)
+	return w.finish(ctx, s, before)
+}
+
+// change makes the event part of the room's state. It gives the one that it replaces.
+func (w *writing) change(ctx context.Context, s *staged, e *storage.Event) (before *stateEvent, err error) {
+	name := stateName{Type: e.Type, StateKey: *e.StateKey}
+	known := false
+	if before, known = w.state[name]; !known {
+		if before, err = w.batch.stored(ctx, name); err != nil {
+			return nil, err
+		}
+	}
+	now := &stateEvent{Event: s.Event, key: int64(e.Pos), pos: int64(e.Pos)}
+	if before != nil {
+		now.key = before.key
+		e.Replaces = stream.Pos(before.pos)
+	} else if key := w.batch.hot.gone[name]; key != 0 {
+		now.key = key
+	}
+	if w.top, err = w.batch.rooms.states.extend(ctx, &w.Reader, w.top, int64(e.Pos), []change{{now.key, now.pos}}); err != nil {
+		return nil, err
+	}
+	e.StateAfter = w.top.id
+	if err := w.InsertState(ctx, w.top.row(w.room.Number)); err != nil {
+		return nil, err
+	}
+	w.state[name] = now
+	return before, w.SetCurrentState(ctx, w.room.Number, stateKeyOf(now, e.Pos))
+}
+
+// stateKeyOf is the row of an event that is state since pos.
+func stateKeyOf(e *stateEvent, changed stream.Pos) storage.StateKey {
+	return storage.StateKey{Key: e.key, Type: e.Type, StateKey: *e.StateKey, Pos: stream.Pos(e.pos), Changed: changed, Membership: e.Membership()}
 }
 
 // stored is the state event before the batch.
@@ -262,30 +363,30 @@ func (b *batch) stored(ctx context.Context, name stateName) (*stateEvent, error)
 	if b.new {
 		return nil, nil
 	}
-	return b.hot.current(ctx, &b.rooms.db.Reader, name.eventType, name.stateKey)
+	return b.hot.current(ctx, &b.rooms.db.Reader, name)
 }
 
 // finish writes the event's own row and what hangs on it, and publishes it.
-func (b *batch) finish(ctx context.Context, tx *storage.Tx, s *staged, before *stateEvent) error {
+func (w *writing) finish(ctx context.Context, s *staged, before *stateEvent) error {
 	e := s.stored
-	if err := tx.InsertEvent(ctx, e); err != nil {
+	if err := w.InsertEvent(ctx, e); err != nil {
 		return err
 	}
 	if s.draft.StrippedState != nil {
-		if err := tx.SetStrippedState(ctx, e.Room, *e.StateKey, s.draft.StrippedState); err != nil {
+		if err := w.SetStrippedState(ctx, e.Room, *e.StateKey, s.draft.StrippedState); err != nil {
 			return err
 		}
 	}
 	if s.redacted != nil {
-		if err := b.redact(ctx, tx, s); err != nil {
+		if err := w.batch.redact(ctx, w.Tx, s); err != nil {
 			return err
 		}
 	}
 	rendered := NewClientEvent(e)
 	if before != nil {
-		rendered.Replaced = before.Event
+		rendered.Replaced = before.Event.Event
 	}
-	rendered.StrippedState = s.draft.StrippedState
-	tx.Publish(stream.Entry{Pos: e.Pos, Kind: stream.Event, Room: e.Room, User: e.Sender, Value: rendered, Size: 2 * len(e.JSON)})
+	rendered.StrippedState, rendered.Servers = s.draft.StrippedState, s.servers
+	w.Publish(stream.Entry{Pos: e.Pos, Kind: stream.Event, Room: e.Room, User: e.Sender, Value: rendered, Size: 2 * len(e.JSON)})
 	return nil
 }

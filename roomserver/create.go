@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 
 	"beep/matrix"
+	"beep/roomserver/authrules"
 	"beep/storage"
 )
 
@@ -83,8 +86,7 @@ func (r *Rooms) Create(ctx context.Context, d RoomDraft) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	b := &batch{rooms: r, hot: &hotRoom{state: map[stateName]*stateEvent{}}, new: true, state: map[stateName]*stateEvent{},
-		room: storage.Room{Version: d.Version}}
+	b := r.beginNew(d.Version)
 	if err := b.create(ctx, d, rules, alias); err != nil {
 		return "", err
 	}
@@ -304,7 +306,7 @@ func (d *RoomDraft) powerLevels(create *matrix.Event, rules preset) (json.RawMes
 	if err := json.Unmarshal(content, &given); err != nil {
 		return nil, matrix.InvalidParam.With("power_level_content_override.users must be an object")
 	}
-	for _, creator := range creators(create) {
+	for _, creator := range authrules.New(create).Creators() {
 		if _, named := given.Users[creator]; named && d.Version.PrivilegedCreators() {
 			return nil, matrix.InvalidParam.With("A creator's power has no limit in this room version: do not name creators in the power levels")
 		}
@@ -345,8 +347,8 @@ func checkPowerLevels(v matrix.RoomVersion, content json.RawMessage) error {
 
 func validLevel(v matrix.RoomVersion, raw json.RawMessage) bool {
 	if len(raw) > 0 && raw[0] == '"' && !v.IntegerPowerLevels() {
-		var l level
-		return json.Unmarshal(raw, &l) == nil
+		_, err := strconv.ParseInt(strings.TrimSpace(strings.Trim(string(raw), `"`)), 10, 64)
+		return err == nil
 	}
 	var n int64
 	return json.Unmarshal(raw, &n) == nil && n <= matrix.MaxSafeInteger && n >= -matrix.MaxSafeInteger

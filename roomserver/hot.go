@@ -37,10 +37,9 @@ type hotRoom struct {
 	references []matrix.Reference // the extremities
 	top        *packed            // the current state
 	state      map[stateName]*stateEvent
+	gone       map[stateName]int64 // the numbers of what the state had and has no more
+	servers    map[string]int64    // with joined members, and how many; not to be changed
 }
-
-// stateName is a state event's type and key.
-type stateName struct{ eventType, stateKey string }
 
 // with runs fn while nobody else writes to the room. [matrix.Forbidden]: the
 // room is not known here.
@@ -50,10 +49,8 @@ func (h *hotRooms) with(ctx context.Context, roomID string, fn func(*hotRoom) er
 		return err
 	}
 	defer h.leave(roomID, hot)
-	if !hot.loaded {
-		if err := hot.load(ctx, h.db, roomID); err != nil {
-			return err
-		}
+	if err := hot.reload(ctx, h.db, roomID); err != nil {
+		return err
 	}
 	return fn(hot)
 }
@@ -88,6 +85,14 @@ func (h *hotRooms) leave(roomID string, hot *hotRoom) {
 	}
 }
 
+// reload reads the room again if it has changed behind the memory of it.
+func (hot *hotRoom) reload(ctx context.Context, db *storage.DB, roomID string) error {
+	if hot.loaded {
+		return nil
+	}
+	return hot.load(ctx, db, roomID)
+}
+
 func (hot *hotRoom) load(ctx context.Context, db *storage.DB, roomID string) error {
 	room, err := db.RoomByID(ctx, roomID)
 	if errors.Is(err, storage.ErrNotFound) {
@@ -110,6 +115,12 @@ func (hot *hotRoom) load(ctx context.Context, db *storage.DB, roomID string) err
 	if err != nil {
 		return err
 	}
+	if hot.gone, err = goneKeys(ctx, db, room.Number); err != nil {
+		return err
+	}
+	if hot.servers, err = serversIn(ctx, db, room.Number); err != nil {
+		return err
+	}
 	references := make([]matrix.Reference, 0, len(events))
 	for _, e := range events {
 		references = append(references, e.Reference())
@@ -118,4 +129,22 @@ func (hot *hotRoom) load(ctx context.Context, db *storage.DB, roomID string) err
 	hot.state = map[stateName]*stateEvent{}
 	hot.loaded = true
 	return nil
+}
+
+func goneKeys(ctx context.Context, db *storage.DB, room int64) (map[stateName]int64, error) {
+	keys, err := db.GoneStateKeys(ctx, room)
+	gone := make(map[stateName]int64, len(keys))
+	for _, k := range keys {
+		gone[stateName{Type: k.Type, StateKey: k.StateKey}] = k.Key
+	}
+	return gone, err
+}
+
+func serversIn(ctx context.Context, db *storage.DB, room int64) (map[string]int64, error) {
+	servers, err := db.ServersIn(ctx, room)
+	members := make(map[string]int64, len(servers))
+	for _, s := range servers {
+		members[s.Server] = s.Members
+	}
+	return members, err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 
 	"beep/matrix"
 	"beep/storage"
@@ -160,7 +161,7 @@ func (r *Rooms) Knock(ctx context.Context, roomID string, c MemberChange) error 
 func (r *Rooms) change(ctx context.Context, roomID, target string, fn func(context.Context, *batch, *stateEvent) error) error {
 	return r.hot.with(ctx, roomID, func(hot *hotRoom) error {
 		b := r.begin(hot)
-		member, err := b.current(ctx, "m.room.member", target)
+		member, err := b.current(ctx, memberName(target))
 		if err != nil {
 			return err
 		}
@@ -196,7 +197,7 @@ func (b *batch) addMember(ctx context.Context, c MemberChange, content map[strin
 // admitGuest refuses guests where the room does not welcome them (client-server
 // API, "Guest access").
 func (b *batch) admitGuest(ctx context.Context) error {
-	e, err := b.current(ctx, "m.room.guest_access", "")
+	e, err := b.current(ctx, guestAccessName)
 	if err == nil && (e == nil || e.ContentString("guest_access") != "can_join") {
 		return matrix.GuestAccessForbidden
 	}
@@ -238,7 +239,7 @@ func (r *Rooms) authoriseRestricted(ctx context.Context, b *batch, m *stateEvent
 	if m != nil && (m.Membership() == "join" || m.Membership() == "invite") {
 		return nil
 	}
-	rules, err := b.current(ctx, "m.room.join_rules", "")
+	rules, err := b.current(ctx, joinRulesName)
 	if err != nil || rules == nil {
 		return err
 	}
@@ -246,7 +247,7 @@ func (r *Rooms) authoriseRestricted(ctx context.Context, b *batch, m *stateEvent
 	if !(rule == "restricted" && b.room.Version.Restricted() || rule == "knock_restricted" && b.room.Version.KnockRestricted()) {
 		return nil
 	}
-	allowed, err := r.inAllowedRoom(ctx, rules.Event, userID)
+	allowed, err := r.inAllowedRoom(ctx, rules.Event.Event, userID)
 	if err != nil {
 		return err
 	}
@@ -290,11 +291,11 @@ func (r *Rooms) inAllowedRoom(ctx context.Context, rules *matrix.Event, userID s
 
 // inviter is a member from this server who may invite.
 func (r *Rooms) inviter(ctx context.Context, b *batch) (string, error) {
-	levels, err := b.powerLevels(ctx)
+	create, levels, err := b.powerLevels(ctx)
 	if err != nil {
 		return "", err
 	}
-	powerful := append([]string{}, levels.creators...)
+	powerful := slices.Clone(create.Creators())
 	for userID := range levels.Users {
 		powerful = append(powerful, userID)
 	}
@@ -330,13 +331,13 @@ func (b *batch) stripped(ctx context.Context, inviter string) ([]byte, error) {
 	out := []byte{'['}
 	names := make([]stateName, 0, len(strippedTypes)+1)
 	for _, eventType := range strippedTypes {
-		names = append(names, stateName{eventType, ""})
+		names = append(names, stateName{Type: eventType})
 	}
 	if inviter != "" {
-		names = append(names, stateName{"m.room.member", inviter})
+		names = append(names, memberName(inviter))
 	}
 	for _, name := range names {
-		e, err := b.current(ctx, name.eventType, name.stateKey)
+		e, err := b.current(ctx, name)
 		if err != nil {
 			return nil, err
 		}
@@ -346,7 +347,7 @@ func (b *batch) stripped(ctx context.Context, inviter string) ([]byte, error) {
 		if len(out) > 1 {
 			out = append(out, ',')
 		}
-		out = AppendStripped(out, e.Event)
+		out = AppendStripped(out, e.Event.Event)
 	}
 	return append(out, ']'), nil
 }

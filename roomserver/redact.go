@@ -25,12 +25,32 @@ func (b *batch) redactable(ctx context.Context, redaction *matrix.Event) (*stora
 	if target.Sender == redaction.Sender {
 		return &target, nil
 	}
-	levels, err := b.powerLevels(ctx)
+	_, levels, err := b.powerLevels(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if levels.User(redaction.Sender) < levels.Redact {
 		return nil, matrix.Forbidden.With("You may redact your own events only")
+	}
+	return &target, nil
+}
+
+// redactedBy finds what a redaction of another server's user redacts: nil if it is not
+// known here, or the user may not redact it ("Handling redactions" of the room
+// versions). Until version 2 the authorisation rules have said so already.
+func (r *Rooms) redactedBy(ctx context.Context, b *batch, redaction *matrix.Event) (*storage.Event, error) {
+	target, err := r.db.EventByID(ctx, redaction.Redacts)
+	if errors.Is(err, storage.ErrNotFound) || err == nil && (target.Room != b.room.Number || target.Type == "m.room.create") {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	if redaction.Version.EventIDInEvent() || matrix.ServerOf(target.Sender) == matrix.ServerOf(redaction.Sender) {
+		return &target, nil
+	}
+	_, levels, err := b.powerLevels(ctx)
+	if err != nil || levels.User(redaction.Sender) < levels.Redact {
+		return nil, err
 	}
 	return &target, nil
 }

@@ -18,7 +18,9 @@ type Options struct {
 	DB             *storage.DB
 	Signer         *matrix.Signer
 	DefaultVersion matrix.RoomVersion // of new rooms
-	Logger         *slog.Logger
+	// Remote reaches other servers; nil for a server that is alone.
+	Remote Remote
+	Logger *slog.Logger
 }
 
 // Rooms is the room server. Its methods may be called from several goroutines.
@@ -26,8 +28,10 @@ type Rooms struct {
 	db             *storage.DB
 	signer         *matrix.Signer
 	defaultVersion matrix.RoomVersion
+	remote         Remote
 	log            *slog.Logger
 	hot            *hotRooms
+	inbound        *turns // one at a time takes events of other servers into a room
 	states         *states
 	lastCreate     lastCreate
 }
@@ -35,8 +39,8 @@ type Rooms struct {
 // New makes a room server on the database.
 func New(o Options) *Rooms {
 	return &Rooms{
-		db: o.DB, signer: o.Signer, defaultVersion: o.DefaultVersion, log: o.Logger,
-		hot: newHotRooms(o.DB), states: newStates(),
+		db: o.DB, signer: o.Signer, defaultVersion: o.DefaultVersion, remote: o.Remote, log: o.Logger,
+		hot: newHotRooms(o.DB), inbound: newTurns(), states: newStates(),
 	}
 }
 

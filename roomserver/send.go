@@ -100,7 +100,7 @@ func (b *batch) unchanged(ctx context.Context, d Draft) (string, error) {
 	if d.StateKey == nil {
 		return "", nil
 	}
-	before, err := b.current(ctx, d.Type, *d.StateKey)
+	before, err := b.current(ctx, stateName{Type: d.Type, StateKey: *d.StateKey})
 	if err != nil || before == nil || before.Sender != d.Sender {
 		return "", err
 	}

@@ -134,10 +134,10 @@ func (s *states) load(ctx context.Context, q *storage.Reader, ids []int64) (map[
 
 var errParent = errors.New("a state has no parent")
 
-// extend is the state with id that differs from top by one change. A nil top is
-// the empty state. Read the parents through q, which may be a transaction.
-func (s *states) extend(ctx context.Context, q *storage.Reader, top *packed, id int64, c change) (*packed, error) {
-	changes := []change{c}
+// extend is the state with id that differs from top by changes, which are ordered by
+// key. A nil top is the empty state. Read the parents through q, which may be a
+// transaction.
+func (s *states) extend(ctx context.Context, q *storage.Reader, top *packed, id int64, changes []change) (*packed, error) {
 	if top == nil {
 		return &packed{id: id, layer: fullLayer, changes: changes}, nil
 	}
@@ -258,8 +258,8 @@ func (r *Rooms) StatesAt(ctx context.Context, ids []int64) (map[int64][]int64, e
 	return positions, nil
 }
 
-// full is the whole state: the positions of its events.
-func (s *states) full(ctx context.Context, q *storage.Reader, id int64) ([]int64, error) {
+// whole is a stored state with all its keys, ordered by them.
+func (s *states) whole(ctx context.Context, q *storage.Reader, id int64) ([]change, error) {
 	var changes []change
 	for id != 0 {
 		loaded, err := s.load(ctx, q, []int64{id})
@@ -269,11 +269,35 @@ func (s *states) full(ctx context.Context, q *storage.Reader, id int64) ([]int64
 		changes = merge(loaded[id].changes, changes)
 		id = loaded[id].parent
 	}
-	positions := make([]int64, 0, len(changes))
-	for _, c := range changes {
-		if c.pos != 0 {
-			positions = append(positions, c.pos)
+	return slices.DeleteFunc(changes, func(c change) bool { return c.pos == 0 }), nil
+}
+
+// full is the whole state: the positions of its events.
+func (s *states) full(ctx context.Context, q *storage.Reader, id int64) ([]int64, error) {
+	changes, err := s.whole(ctx, q, id)
+	positions := make([]int64, len(changes))
+	for i, c := range changes {
+		positions[i] = c.pos
+	}
+	return positions, err
+}
+
+// difference is what has to change of a state to make it another one; both have all
+// their keys, ordered.
+func difference(from, to []change) []change {
+	var changes []change
+	for len(from) > 0 || len(to) > 0 {
+		switch {
+		case len(to) == 0 || len(from) > 0 && from[0].key < to[0].key:
+			changes, from = append(changes, change{from[0].key, 0}), from[1:]
+		case len(from) == 0 || to[0].key < from[0].key:
+			changes, to = append(changes, to[0]), to[1:]
+		default:
+			if from[0].pos != to[0].pos {
+				changes = append(changes, to[0])
+			}
+			from, to = from[1:], to[1:]
 		}
 	}
-	return positions, nil
+	return changes
 }

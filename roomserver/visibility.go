@@ -101,8 +101,8 @@ func (r *Rooms) visibilityKeys(ctx context.Context, userID string, events []stor
 			rooms = append(rooms, events[i].Room)
 		}
 	}
-	for n, name := range []stateName{{"m.room.history_visibility", ""}, {"m.room.member", userID}} {
-		keys, err := r.db.StateKeysByName(ctx, rooms, name.eventType, []string{name.stateKey})
+	for n, name := range []stateName{{Type: "m.room.history_visibility"}, memberName(userID)} {
+		keys, err := r.db.StateKeysByName(ctx, rooms, name.Type, []string{name.StateKey})
 		if err != nil {
 			return nil, err
 		}

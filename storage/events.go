@@ -12,12 +12,33 @@ import (
 // so that events which are fetched later find a place between them.
 const OrderScale = 1 << 20
 
+// Status says what an event counts for (server-server API, "Checks performed on
+// receipt of a PDU").
+type Status int64
+
+// The statuses. Only accepted and out-of-band events are in a timeline.
+const (
+	Accepted Status = iota
+	// SoftFailed: allowed by the state before it, but not by the room's current state.
+	SoftFailed
+	// Rejected: refused by the authorisation rules.
+	Rejected
+	// Outlier: known for its own sake, as part of an auth chain or of a state; the
+	// state before it is not known.
+	Outlier
+	// OutOfBand: an invite or knock of a user of this server, or its end, in a room
+	// that the server has no part in.
+	OutOfBand
+)
+
 // Event is an event with its place in the log, in its room and in its history
 // of state.
 type Event struct {
 	*matrix.Event
-	Pos         stream.Pos // in the log
-	Order       int64      // in the room; Pos*OrderScale for what arrived live
+	Pos         stream.Pos // which names it; in the log unless it was known before it came
+	At          stream.Pos // in the log: when it came, or became state
+	Order       int64      // in the room; Pos*OrderScale for what arrived live; negative outside of the timeline
+	Status      Status
 	Room        int64      // the room's number
 	StateBefore int64      // the room's state before the event
 	StateAfter  int64      // and after it: the same unless the event is state
@@ -25,10 +46,11 @@ type Event struct {
 	RedactedBy  stream.Pos // the redaction; 0 if none
 	Device      string     // the sender's device, with TxnID; "" when not known
 	TxnID       string     // the sender's transaction id; "" when it gave none
+	Auth        []int64    // positions of the auth events; for InsertEvent only, reads leave it nil
 }
 
 const eventColumns = `e.pos, e.ord, e.room, r.room_id, r.version, e.event_id, e.state_before, e.state_after,
-	e.replaces, e.redacted_by, e.device, e.txn, e.json`
+	e.replaces, e.redacted_by, e.status, e.device, e.txn, e.json`
 
 const eventTables = ` FROM events e JOIN rooms r ON r.nid = e.room `
 
@@ -40,7 +62,7 @@ func scanEventAnd(row scanner, e *Event, more ...any) error {
 	var device, txn sql.NullString
 	var stored []byte
 	err := row.Scan(append([]any{&e.Pos, &e.Order, &e.Room, &roomID, &version, &eventID, &e.StateBefore, &e.StateAfter,
-		&e.Replaces, &e.RedactedBy, &device, &txn, &stored}, more...)...)
+		&e.Replaces, &e.RedactedBy, &e.Status, &device, &txn, &stored}, more...)...)
 	if err != nil {
 		return err
 	}
@@ -49,25 +71,47 @@ func scanEventAnd(row scanner, e *Event, more ...any) error {
 		return err
 	}
 	e.RoomID = roomID
+	e.At = arrivedAt(e.Pos, e.Order)
 	return nil
 }
+
+// arrivedAt is the place in the log of an event with this order.
+func arrivedAt(pos stream.Pos, order int64) stream.Pos {
+	if order > 0 && order%OrderScale == 0 {
+		return stream.Pos(order / OrderScale)
+	}
+	return pos
+}
+
+const insertEvent = `INSERT INTO events (pos, ord, room, event_id, type, state_key, sender, ts,
+		state_before, state_after, replaces, redacted_by, device, txn, status, auth, json)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`
 
 // InsertEvent stores an event. [ErrExists]: its id is known, or its sender's device
 // has used its transaction id for another event of the type in the room.
 func (tx *Tx) InsertEvent(ctx context.Context, e *Event) error {
-	var device, txn any
+	return tx.exec(ctx, insertEvent, e.row()...)
+}
+
+// InsertEvents stores many events.
+func (tx *Tx) InsertEvents(ctx context.Context, events []*Event) error {
+	rows := make([][]any, len(events))
+	for i, e := range events {
+		rows[i] = e.row()
+	}
+	return tx.execEach(ctx, insertEvent, rows)
+}
+
+func (e *Event) row() []any {
+	var device, txn, stateKey any
 	if e.TxnID != "" {
 		device, txn = e.Device, e.TxnID
 	}
-	var stateKey any
 	if e.StateKey != nil {
 		stateKey = *e.StateKey
 	}
-	return tx.exec(ctx, `INSERT INTO events (pos, ord, room, event_id, type, state_key, sender, ts,
-			state_before, state_after, replaces, device, txn, json)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
-		e.Pos, e.Order, e.Room, e.ID, e.Type, stateKey, e.Sender, e.OriginServerTS,
-		e.StateBefore, e.StateAfter, e.Replaces, device, txn, e.JSON)
+	return []any{e.Pos, e.Order, e.Room, e.ID, e.Type, stateKey, e.Sender, e.OriginServerTS,
+		e.StateBefore, e.StateAfter, e.Replaces, e.RedactedBy, device, txn, e.Status, pack(e.Auth), e.JSON}
 }
 
 // RedactEvent replaces the event at pos by its pruned form. by is the redaction.
@@ -128,11 +172,11 @@ func (q *Reader) StateChanges(ctx context.Context, rooms []int64, after, upTo st
 // MembershipChanges are the user's own member events with after < pos <= upTo, in order.
 func (q *Reader) MembershipChanges(ctx context.Context, userID string, after, upTo stream.Pos) ([]Event, error) {
 	return selectAll(ctx, q, `SELECT `+eventColumns+eventTables+`WHERE e.type = 'm.room.member' AND e.state_key = $1
-		AND e.pos > $2 AND e.pos <= $3 ORDER BY e.pos`, scanEvent, userID, after, upTo)
+		AND e.pos > $2 AND e.pos <= $3 AND e.ord > 0 ORDER BY e.pos`, scanEvent, userID, after, upTo)
 }
 
 // MemberHistory are all member events of one user in one room, in order.
 func (q *Reader) MemberHistory(ctx context.Context, room int64, userID string) ([]Event, error) {
 	return selectAll(ctx, q, `SELECT `+eventColumns+eventTables+`WHERE e.type = 'm.room.member' AND e.state_key = $1
-		AND e.room = $2 ORDER BY e.ord`, scanEvent, userID, room)
+		AND e.room = $2 AND e.ord > 0 ORDER BY e.ord`, scanEvent, userID, room)
 }

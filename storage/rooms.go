@@ -19,18 +19,19 @@ type Room struct {
 	Joined      int64    // how many members are joined
 	Invited     int64    // and how many are invited
 	Published   bool     // it stands in the room directory
+	Resident    bool     // this server takes part; else it has but invites and knocks there
 }
 
-const roomColumns = `r.nid, r.room_id, r.version, r.extremities, r.depth, r.state, r.joined, r.invited, r.published`
+const roomColumns = `r.nid, r.room_id, r.version, r.extremities, r.depth, r.state, r.joined, r.invited, r.published, r.resident`
 
 func scanRoom(row scanner, r *Room) error {
 	var extremities string
-	var published int64
-	err := row.Scan(&r.Number, &r.ID, &r.Version, &extremities, &r.Depth, &r.State, &r.Joined, &r.Invited, &published)
+	var published, resident int64
+	err := row.Scan(&r.Number, &r.ID, &r.Version, &extremities, &r.Depth, &r.State, &r.Joined, &r.Invited, &published, &resident)
 	if err != nil {
 		return err
 	}
-	r.Published = published != 0
+	r.Published, r.Resident = published != 0, resident != 0
 	return json.Unmarshal([]byte(extremities), &r.Extremities)
 }
 
@@ -53,23 +54,27 @@ func (tx *Tx) InsertRoom(ctx context.Context, r *Room) error {
 }
 
 // UpdateRoom writes what a new event changes of the room: extremities, depth,
-// state and the counts of members.
+// state, the counts of members, and whether this server takes part.
 func (tx *Tx) UpdateRoom(ctx context.Context, r *Room) error {
 	extremities, err := json.Marshal(r.Extremities)
 	if err != nil {
 		return err
 	}
-	return tx.exec(ctx, `UPDATE rooms SET extremities = $1, depth = $2, state = $3, joined = $4, invited = $5 WHERE nid = $6`,
-		string(extremities), r.Depth, r.State, r.Joined, r.Invited, r.Number)
+	return tx.exec(ctx, `UPDATE rooms SET extremities = $1, depth = $2, state = $3, joined = $4, invited = $5, resident = $6 WHERE nid = $7`,
+		string(extremities), r.Depth, r.State, r.Joined, r.Invited, number(r.Resident), r.Number)
 }
 
 // PublishRoom puts the room into the room directory or takes it out.
 func (tx *Tx) PublishRoom(ctx context.Context, room int64, published bool) error {
-	flag := 0
-	if published {
-		flag = 1
+	return tx.exec(ctx, `UPDATE rooms SET published = $1 WHERE nid = $2`, number(published), room)
+}
+
+// number is a truth value as a BIGINT column has it.
+func number(b bool) int64 {
+	if b {
+		return 1
 	}
-	return tx.exec(ctx, `UPDATE rooms SET published = $1 WHERE nid = $2`, flag, room)
+	return 0
 }
 
 // StateRow is a stored state of a room: packed changes to its parent.
@@ -102,18 +107,21 @@ type StateKey struct {
 	Type       string
 	StateKey   string
 	Pos        stream.Pos // of the current event; 0 when there is none now
+	Changed    stream.Pos // when it became so; for SetCurrentState only
 	Membership string     // of m.room.member
 }
 
-// SetCurrentState makes the event at k.Pos the room's current state of its type and key.
+// SetCurrentState makes the event at k.Pos, or with 0 none, the room's current
+// state of its type and key.
 func (tx *Tx) SetCurrentState(ctx context.Context, room int64, k StateKey) error {
 	var membership any
 	if k.Membership != "" {
 		membership = k.Membership
 	}
-	return tx.exec(ctx, `INSERT INTO current_state (room, type, state_key, key, pos, membership) VALUES ($1, $2, $3, $4, $5, $6)
-		ON CONFLICT (room, type, state_key) DO UPDATE SET pos = excluded.pos, membership = excluded.membership`,
-		room, k.Type, k.StateKey, k.Key, k.Pos, membership)
+	return tx.exec(ctx, `INSERT INTO current_state (room, type, state_key, key, pos, changed, membership)
+		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (room, type, state_key)
+		DO UPDATE SET pos = excluded.pos, changed = excluded.changed, membership = excluded.membership`,
+		room, k.Type, k.StateKey, k.Key, k.Pos, k.Changed, membership)
 }
 
 const stateTables = ` FROM current_state c JOIN events e ON e.pos = c.pos JOIN rooms r ON r.nid = c.room `
@@ -181,6 +189,23 @@ func (q *Reader) StateKeysByName(ctx context.Context, rooms []int64, eventType s
 	return found, nil
 }
 
+// StateKeysAmong are the numbers of the room's types and keys among these types and
+// these keys, more than asked for where the pairs do not match.
+func (q *Reader) StateKeysAmong(ctx context.Context, room int64, types, stateKeys []string) ([]StateKey, error) {
+	if len(types) == 0 {
+		return nil, nil
+	}
+	return selectAll(ctx, q, `SELECT key, type, state_key, pos, COALESCE(membership, '') FROM current_state
+		WHERE room = $1 AND type = ANY($2) AND state_key = ANY($3)`, scanStateKey, room, List(types), List(stateKeys))
+}
+
+// GoneStateKeys are the types and keys that the room's state had and has no more, or
+// that only events outside of its state have.
+func (q *Reader) GoneStateKeys(ctx context.Context, room int64) ([]StateKey, error) {
+	return selectAll(ctx, q, `SELECT key, type, state_key, pos, COALESCE(membership, '') FROM current_state
+		WHERE room = $1 AND pos = 0`, scanStateKey, room)
+}
+
 func scanStateKey(row scanner, k *StateKey) error {
 	return row.Scan(&k.Key, &k.Type, &k.StateKey, &k.Pos, &k.Membership)
 }
@@ -192,17 +217,18 @@ type Membership struct {
 	UserID     string
 	Membership string     // join, invite, leave, ban, knock
 	Pos        stream.Pos // of the member event
+	At         stream.Pos // when that became state
 	Forgotten  bool       // the user wants to hear no more of it
 }
 
-const membershipSelect = `SELECT c.room, r.room_id, c.state_key, c.membership, c.pos, CASE WHEN f.pos IS NULL THEN 0 ELSE 1 END
+const membershipSelect = `SELECT c.room, r.room_id, c.state_key, c.membership, c.pos, c.changed, CASE WHEN f.pos IS NULL THEN 0 ELSE 1 END
 	FROM current_state c JOIN rooms r ON r.nid = c.room
 	LEFT JOIN forgotten_rooms f ON f.room = c.room AND f.user_id = c.state_key AND f.pos >= c.pos
 	WHERE c.type = 'm.room.member' AND c.pos <> 0 `
 
 func scanMembership(row scanner, m *Membership) error {
 	var forgotten int64
-	err := row.Scan(&m.Room, &m.RoomID, &m.UserID, &m.Membership, &m.Pos, &forgotten)
+	err := row.Scan(&m.Room, &m.RoomID, &m.UserID, &m.Membership, &m.Pos, &m.At, &forgotten)
 	m.Forgotten = forgotten != 0
 	return err
 }

@@ -39,30 +39,31 @@ func (q *Reader) RoomInfos(ctx context.Context, rooms []int64) (map[int64]RoomIn
 // thousands: the destinations are made once, and integers go through any, which
 // is the one way that database/sql copies them without reflection.
 type eventRow struct {
-	rooms                                                 map[int64]RoomInfo
-	pos, room, replaces, redactedBy, order, before, after any
-	id                                                    string
-	device, txn                                           sql.NullString
-	json                                                  []byte
-	dest                                                  []any
+	rooms                                                          map[int64]RoomInfo
+	pos, room, replaces, redactedBy, changed, order, before, after any
+	id                                                             string
+	device, txn                                                    sql.NullString
+	json                                                           []byte
+	dest                                                           []any
 }
 
 const (
-	stateEventColumns    = `e.pos, e.room, e.event_id, e.replaces, e.redacted_by, e.json`
-	timelineEventColumns = stateEventColumns + `, e.ord, e.state_before, e.state_after, e.device, e.txn`
+	eventRowColumns      = `e.pos, e.room, e.event_id, e.replaces, e.redacted_by, e.json`
+	currentEventColumns  = eventRowColumns + `, c.changed`
+	timelineEventColumns = eventRowColumns + `, e.ord, e.state_before, e.state_after, e.device, e.txn`
 )
 
-// readStateEvents reads rows of stateEventColumns: events without their place in
-// the room's order and in the history of its state.
-func (q *Reader) readStateEvents(ctx context.Context, rooms map[int64]RoomInfo, text string, args ...any) ([]Event, error) {
+// readCurrentEvents reads rows of currentEventColumns: state events without their
+// place in the room's order and in the history of its state.
+func (q *Reader) readCurrentEvents(ctx context.Context, rooms map[int64]RoomInfo, text string, args ...any) ([]Event, error) {
 	r := &eventRow{rooms: rooms, order: int64(0), before: int64(0), after: int64(0)}
-	r.dest = []any{&r.pos, &r.room, &r.id, &r.replaces, &r.redactedBy, &r.json}
+	r.dest = []any{&r.pos, &r.room, &r.id, &r.replaces, &r.redactedBy, &r.json, &r.changed}
 	return r.read(ctx, q, text, args)
 }
 
 // readTimelineEvents reads rows of timelineEventColumns: whole events.
 func (q *Reader) readTimelineEvents(ctx context.Context, rooms map[int64]RoomInfo, text string, args ...any) ([]Event, error) {
-	r := &eventRow{rooms: rooms}
+	r := &eventRow{rooms: rooms, changed: int64(0)}
 	r.dest = []any{&r.pos, &r.room, &r.id, &r.replaces, &r.redactedBy, &r.json, &r.order, &r.before, &r.after, &r.device, &r.txn}
 	return r.read(ctx, q, text, args)
 }
@@ -90,8 +91,12 @@ func (r *eventRow) event() (Event, error) {
 		return Event{}, err
 	}
 	parsed.RoomID = info.ID
+	pos, at := stream.Pos(r.pos.(int64)), stream.Pos(r.changed.(int64))
+	if at == 0 {
+		at = arrivedAt(pos, r.order.(int64))
+	}
 	return Event{
-		Event: parsed, Pos: stream.Pos(r.pos.(int64)), Order: r.order.(int64), Room: room,
+		Event: parsed, Pos: pos, At: at, Order: r.order.(int64), Room: room,
 		StateBefore: r.before.(int64), StateAfter: r.after.(int64),
 		Replaces: stream.Pos(r.replaces.(int64)), RedactedBy: stream.Pos(r.redactedBy.(int64)),
 		Device: r.device.String, TxnID: r.txn.String,
@@ -142,7 +147,7 @@ func (q *Reader) CurrentStates(ctx context.Context, rooms map[int64]RoomInfo) ([
 	if len(rooms) == 0 {
 		return nil, nil
 	}
-	return q.readStateEvents(ctx, rooms, `SELECT `+stateEventColumns+` FROM current_state c JOIN events e ON e.pos = c.pos
+	return q.readCurrentEvents(ctx, rooms, `SELECT `+currentEventColumns+` FROM current_state c JOIN events e ON e.pos = c.pos
 		WHERE c.room = ANY($1)`, numbers(rooms))
 }
 
@@ -152,21 +157,21 @@ func (q *Reader) CurrentStatesWithoutMembers(ctx context.Context, rooms map[int6
 	if len(rooms) == 0 {
 		return nil, nil
 	}
-	return q.readStateEvents(ctx, rooms, `
-		SELECT `+stateEventColumns+` FROM current_state c JOIN events e ON e.pos = c.pos
+	return q.readCurrentEvents(ctx, rooms, `
+		SELECT `+currentEventColumns+` FROM current_state c JOIN events e ON e.pos = c.pos
 		WHERE c.room = ANY($1) AND c.type < 'm.room.member'
-		UNION ALL SELECT `+stateEventColumns+` FROM current_state c JOIN events e ON e.pos = c.pos
+		UNION ALL SELECT `+currentEventColumns+` FROM current_state c JOIN events e ON e.pos = c.pos
 		WHERE c.room = ANY($1) AND c.type > 'm.room.member'`, numbers(rooms))
 }
 
-// CurrentStatesSince is what changed last in the state of the rooms after the
-// position, the latest event of each type and key, in no order.
+// CurrentStatesSince is what has changed in the state of the rooms after the
+// position, the event of each type and key that it has now, in no order.
 func (q *Reader) CurrentStatesSince(ctx context.Context, rooms map[int64]RoomInfo, after stream.Pos) ([]Event, error) {
 	if len(rooms) == 0 {
 		return nil, nil
 	}
-	return q.readStateEvents(ctx, rooms, `SELECT `+stateEventColumns+` FROM current_state c JOIN events e ON e.pos = c.pos
-		WHERE c.room = ANY($1) AND c.pos > $2`, numbers(rooms), after)
+	return q.readCurrentEvents(ctx, rooms, `SELECT `+currentEventColumns+` FROM current_state c JOIN events e ON e.pos = c.pos
+		WHERE c.room = ANY($1) AND c.changed > $2`, numbers(rooms), after)
 }
 
 // CurrentNames are the events that name the rooms: m.room.name and
@@ -175,7 +180,7 @@ func (q *Reader) CurrentNames(ctx context.Context, rooms map[int64]RoomInfo) ([]
 	if len(rooms) == 0 {
 		return nil, nil
 	}
-	return q.readStateEvents(ctx, rooms, `SELECT `+stateEventColumns+` FROM current_state c JOIN events e ON e.pos = c.pos
+	return q.readCurrentEvents(ctx, rooms, `SELECT `+currentEventColumns+` FROM current_state c JOIN events e ON e.pos = c.pos
 		WHERE c.room = ANY($1) AND c.type IN ('m.room.name', 'm.room.canonical_alias') AND c.state_key = ''`, numbers(rooms))
 }
 
@@ -185,7 +190,7 @@ func (q *Reader) SenderMembers(ctx context.Context, rooms map[int64]RoomInfo, po
 	if len(positions) == 0 {
 		return nil, nil
 	}
-	return q.readStateEvents(ctx, rooms, `SELECT `+stateEventColumns+` FROM events t
+	return q.readCurrentEvents(ctx, rooms, `SELECT `+currentEventColumns+` FROM events t
 		JOIN current_state c ON c.room = t.room AND c.type = 'm.room.member' AND c.state_key = t.sender
 		JOIN events e ON e.pos = c.pos WHERE t.pos = ANY($1)`, Ints(positions))
 }
@@ -195,7 +200,7 @@ func (q *Reader) StateEventsAt(ctx context.Context, rooms map[int64]RoomInfo, po
 	if len(positions) == 0 {
 		return nil, nil
 	}
-	return q.readStateEvents(ctx, rooms, `SELECT `+stateEventColumns+` FROM events e WHERE e.pos = ANY($1)`, Ints(positions))
+	return q.readTimelineEvents(ctx, rooms, `SELECT `+timelineEventColumns+` FROM events e WHERE e.pos = ANY($1)`, Ints(positions))
 }
 
 // CurrentAmong tells which of the events at these positions are state of their
@@ -223,7 +228,7 @@ func (q *Reader) FirstMembers(ctx context.Context, rooms []int64, limit int) ([]
 				AND f.type = 'm.room.member' AND f.membership IN ('join', 'invite')
 				ORDER BY f.pos LIMIT 1 OFFSET $2), 9223372036854775807) AS pos
 			FROM rooms r WHERE r.nid = ANY($1))
-		SELECT c.room, b.room_id, c.state_key, c.membership, c.pos, 0 FROM ends b JOIN current_state c ON c.room = b.nid
+		SELECT c.room, b.room_id, c.state_key, c.membership, c.pos, c.changed, 0 FROM ends b JOIN current_state c ON c.room = b.nid
 			AND c.pos > 0 AND c.pos <= b.pos AND c.type = 'm.room.member' AND c.membership IN ('join', 'invite')
 		ORDER BY c.room, c.pos`, rooms, limit)
 }
@@ -236,7 +241,7 @@ func (q *Reader) FirstLeft(ctx context.Context, rooms []int64, limit int) ([]Mem
 				AND f.type = 'm.room.member' AND f.membership IN ('leave', 'ban')
 				ORDER BY f.pos LIMIT 1 OFFSET $2), 9223372036854775807) AS pos
 			FROM rooms r WHERE r.nid = ANY($1))
-		SELECT c.room, b.room_id, c.state_key, c.membership, c.pos, 0 FROM ends b JOIN current_state c ON c.room = b.nid
+		SELECT c.room, b.room_id, c.state_key, c.membership, c.pos, c.changed, 0 FROM ends b JOIN current_state c ON c.room = b.nid
 			AND c.pos > 0 AND c.pos <= b.pos AND c.type = 'm.room.member' AND c.membership IN ('leave', 'ban')
 		ORDER BY c.room, c.pos`, rooms, limit)
 }
@@ -255,7 +260,7 @@ func (q *Reader) MemberHistories(ctx context.Context, rooms []int64, userID stri
 		return nil, nil
 	}
 	return selectAll(ctx, q, `SELECT `+eventColumns+eventTables+`WHERE e.type = 'm.room.member' AND e.state_key = $1
-		AND e.room = ANY($2) ORDER BY e.room, e.ord`, scanEvent, userID, Ints(rooms))
+		AND e.room = ANY($2) AND e.ord > 0 ORDER BY e.room, e.ord`, scanEvent, userID, Ints(rooms))
 }
 
 // PresenceAround is the presence of the user and of those who are joined to a

@@ -1,6 +1,9 @@
 package stream
 
-import "sync"
+import (
+	"sort"
+	"sync"
+)
 
 // The window that a Log keeps unless it is told otherwise.
 const (
@@ -32,6 +35,9 @@ const (
 	DeviceList
 	// Profile is a change of the profile of User.
 	Profile
+	// State is a change of the state of Room that no event brought: forks of its
+	// history were resolved.
+	State
 )
 
 // Entry is something that happened, at its position. It is never changed after
@@ -50,16 +56,17 @@ type Entry struct {
 // goroutines.
 type Log struct {
 	mu     sync.RWMutex
-	slots  []*Entry // by position; nil where a position had nothing to say
-	floor  Pos      // entries up to this position may be missing
-	last   Pos      // the newest position published
+	ring   []*Entry // in order of position, the oldest at head
+	head   int
+	n      int // how many there are
+	floor  Pos // entries up to this position may be missing
 	bytes  int
 	budget int
 }
 
 // NewLog is an empty window for the positions after start, which holds at most
 // slots entries (a power of two, or it is rounded up) of together at most budget
-// bytes. 0 stands for the default of either.
+// bytes. Positions without an entry take no room. 0 stands for the default of either.
 func NewLog(start Pos, slots, budget int) *Log {
 	if slots <= 0 {
 		slots = DefaultSlots
@@ -71,7 +78,7 @@ func NewLog(start Pos, slots, budget int) *Log {
 	for size < slots {
 		size *= 2
 	}
-	return &Log{slots: make([]*Entry, size), floor: start, last: start, budget: budget}
+	return &Log{ring: make([]*Entry, size), floor: start, budget: budget}
 }
 
 // Publish adds an entry, whose position is reserved and not yet done. An entry
@@ -83,17 +90,45 @@ func (l *Log) Publish(e Entry) {
 	if e.Pos <= l.floor {
 		return
 	}
-	if oldest := e.Pos - Pos(len(l.slots)); oldest > l.floor {
-		l.raise(oldest)
+	i := l.search(e.Pos)
+	if i < l.n && (*l.at(i)).Pos == e.Pos {
+		l.bytes -= (*l.at(i)).Size + entryOverhead
+		*l.at(i) = &e
+	} else {
+		if l.n == len(l.ring) {
+			l.raise((*l.at(0)).Pos)
+			i--
+		}
+		if i < 0 {
+			return // it would itself be the oldest
+		}
+		l.insert(i, &e)
 	}
-	slot := l.slot(e.Pos)
-	l.drop(slot)
-	*slot = &e
-	l.last = max(l.last, e.Pos)
 	l.bytes += e.Size + entryOverhead
-	for l.bytes > l.budget && l.floor < l.last {
-		l.raise(l.floor + 1)
+	for l.bytes > l.budget && l.n > 0 {
+		l.raise((*l.at(0)).Pos)
 	}
+}
+
+// at is the place of the i-th oldest entry.
+func (l *Log) at(i int) **Entry { return &l.ring[(l.head+i)&(len(l.ring)-1)] }
+
+// search is the number of the entries before a position.
+func (l *Log) search(pos Pos) int {
+	if l.n == 0 || (*l.at(l.n - 1)).Pos < pos {
+		return l.n // as most of the time
+	}
+	return sort.Search(l.n, func(i int) bool { return (*l.at(i)).Pos >= pos })
+}
+
+// insert makes an entry the i-th oldest. It goes near the end: positions are
+// published nearly in their order.
+func (l *Log) insert(i int, e *Entry) {
+	for j := l.n; j > i; j-- {
+		*l.at(j) = *l.at(j - 1)
+	}
+	*l.at(i) = e
+	l.n++
 }
 
 // Lose says that entries up to a position may be missing: what happened there is not
@@ -103,25 +138,18 @@ func (l *Log) Lose(pos Pos) {
 	defer l.mu.Unlock()
 	if pos > l.floor {
 		l.raise(pos)
-		l.last = max(l.last, pos)
 	}
 }
-
-func (l *Log) slot(pos Pos) **Entry { return &l.slots[pos&Pos(len(l.slots)-1)] }
 
 // raise drops the entries up to floor.
 func (l *Log) raise(floor Pos) {
-	for pos := l.floor + 1; pos <= floor && pos <= l.last; pos++ {
-		l.drop(l.slot(pos))
+	for l.n > 0 && (*l.at(0)).Pos <= floor {
+		l.bytes -= (*l.at(0)).Size + entryOverhead
+		*l.at(0) = nil
+		l.head = (l.head + 1) & (len(l.ring) - 1)
+		l.n--
 	}
 	l.floor = floor
-}
-
-func (l *Log) drop(slot **Entry) {
-	if *slot != nil {
-		l.bytes -= (*slot).Size + entryOverhead
-		*slot = nil
-	}
 }
 
 // Floor is the oldest position that a reader may start after and still find
@@ -163,15 +191,10 @@ func (l *Log) page(page *[64]*Entry, after, upTo Pos) (n int, next Pos, ok bool)
 	if after < l.floor {
 		return 0, 0, false
 	}
-	end := min(upTo, l.last)
-	for pos := after + 1; pos <= end; pos++ {
-		e := *l.slot(pos)
-		if e == nil {
-			continue
-		}
-		page[n] = e
+	for i := l.search(after + 1); i < l.n && (*l.at(i)).Pos <= upTo; i++ {
+		page[n] = *l.at(i)
 		if n++; n == len(page) {
-			return n, pos, true
+			return n, page[n-1].Pos, true
 		}
 	}
 	return n, upTo, true

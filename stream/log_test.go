@@ -62,27 +62,46 @@ func TestRangeStops(t *testing.T) {
 
 func TestWindowMovesOn(t *testing.T) {
 	l := stream.NewLog(0, 8, 0)
-	publish(l, 1, 2, 5, 8)
-	publish(l, 9) // overwrites 1
+	publish(l, 1, 2, 5, 8, 100, 101, 103, 102)
+	if floor := l.Floor(); floor != 0 {
+		t.Errorf("the floor of a window that has just been filled is %d", floor)
+	}
+	publish(l, 104) // pushes 1 out
 	if floor := l.Floor(); floor != 1 {
 		t.Errorf("the floor is %d, want 1", floor)
 	}
-	if got, ok := between(l, 0, 9); ok {
+	if got, ok := between(l, 0, 104); ok {
 		t.Errorf("a reader who lost an entry got %v and is told that this is all", got)
 	}
-	if got, ok := between(l, 1, 9); !ok || !cmp.Equal(got, []stream.Pos{2, 5, 8, 9}) {
+	if got, ok := between(l, 1, 104); !ok || !cmp.Equal(got, []stream.Pos{2, 5, 8, 100, 101, 102, 103, 104}) {
 		t.Errorf("after the floor: %v, %v", got, ok)
 	}
 	publish(l, 1) // comes too late
-	if _, ok := between(l, 0, 9); ok {
+	if _, ok := between(l, 0, 104); ok {
 		t.Error("an entry below the floor brought the floor down")
 	}
-	publish(l, 1000) // leaps over the whole window
-	if _, ok := between(l, 9, 1000); ok {
-		t.Error("the window claims to reach back over a leap")
+	publish(l, 3) // would itself be pushed out next, and is by itself
+	if got, ok := between(l, l.Floor(), 104); !ok || got[len(got)-1] != 104 || len(got) > 8 {
+		t.Errorf("after a late entry: %v, %v", got, ok)
 	}
-	if got, ok := between(l, 992, 1000); !ok || !cmp.Equal(got, []stream.Pos{1000}) {
+	publish(l, 1_000_000) // positions without entries take no room
+	if got, ok := between(l, 8, 1_000_000); !ok || !cmp.Equal(got, []stream.Pos{100, 101, 102, 103, 104, 1_000_000}) {
 		t.Errorf("after a leap: %v, %v", got, ok)
+	}
+}
+
+// An entry that is published again takes the place of the first.
+func TestPublishAgain(t *testing.T) {
+	l := stream.NewLog(0, 8, 0)
+	publish(l, 1, 2, 3)
+	l.Publish(stream.Entry{Pos: 2, User: "again"})
+	var users []string
+	l.Range(0, 3, func(e *stream.Entry) bool {
+		users = append(users, e.User)
+		return true
+	})
+	if !cmp.Equal(users, []string{"", "again", ""}) {
+		t.Errorf("the window has %q", users)
 	}
 }
 

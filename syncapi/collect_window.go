@@ -46,13 +46,11 @@ func (g *gathering) ownInWindow() (changes, error) {
 	own := changes{}
 	whole := true
 	ok := g.api.db.Log.Range(g.since, g.upTo, func(e *stream.Entry) bool {
-		if e.Kind != stream.Event {
-			return true
-		}
-		event := e.Value.(*roomserver.ClientEvent)
-		if event.Type == "m.room.member" && event.StateKey != nil && *event.StateKey == g.userID {
-			own[e.Room] = append(own[e.Room], event)
-			whole = event.Replaces == 0 || event.Replaced != nil
+		for _, event := range eventsOf(e) {
+			if event.Type == "m.room.member" && event.StateKey != nil && *event.StateKey == g.userID {
+				own[e.Room] = append(own[e.Room], event)
+				whole = whole && (event.Replaces == 0 || event.Replaced != nil)
+			}
 		}
 		return whole
 	})
@@ -62,11 +60,27 @@ func (g *gathering) ownInWindow() (changes, error) {
 	return own, nil
 }
 
+// eventsOf are the events that an entry tells of.
+func eventsOf(e *stream.Entry) []*roomserver.ClientEvent {
+	switch value := e.Value.(type) {
+	case *roomserver.ClientEvent:
+		return []*roomserver.ClientEvent{value}
+	case []*roomserver.ClientEvent:
+		return value
+	}
+	return nil
+}
+
 // take takes in one entry of the log.
 func (g *gathering) take(e *stream.Entry, present map[string]storage.Presence) {
 	switch e.Kind {
 	case stream.Event:
 		g.takeEvent(e)
+	case stream.State:
+		r := g.room(e.Room)
+		if r != nil && !r.stored && r.own == nil && (r.end == nil || e.Pos <= r.end.At) {
+			r.resets = append(r.resets, eventsOf(e)...)
+		}
 	case stream.Typing:
 		if r := g.room(e.Room); r != nil {
 			g.addTyping(r, e.Value.([]string))
@@ -84,7 +98,7 @@ func (g *gathering) take(e *stream.Entry, present map[string]storage.Presence) {
 
 func (g *gathering) takeEvent(e *stream.Entry) {
 	r := g.room(e.Room)
-	if r == nil || r.end != nil && e.Pos > r.end.Pos {
+	if r == nil || r.end != nil && e.Pos > r.end.At {
 		return
 	}
 	event := e.Value.(*roomserver.ClientEvent)

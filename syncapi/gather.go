@@ -48,6 +48,8 @@ type room struct {
 	timeline []shown // what of them is shown
 	limited  bool
 
+	resets []*roomserver.ClientEvent // what became state though no event of the range brought it
+
 	base    map[stateName]*storage.Event // the state at the end, or what has changed of it
 	members map[string]struct{}          // whose member events the client needs to have
 	state   []*roomserver.ClientEvent

@@ -60,7 +60,7 @@ func (g *gathering) needSenders(r *room) (events []int64) {
 		if e.Type == "m.room.member" && e.StateKey != nil {
 			if g.stateAfter() && r.fresh {
 				r.need(*e.StateKey)
-				if known := r.base[nameOf(e.Event)]; known == nil || known.Pos < e.Pos {
+				if known := r.base[nameOf(e.Event)]; known == nil || known.At < e.At {
 					r.setBase(e) // the client does not look for it in the timeline
 				}
 			}

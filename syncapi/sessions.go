@@ -38,6 +38,7 @@ type place struct {
 	roomID     string
 	membership string
 	pos        stream.Pos // of the member event
+	at         stream.Pos // when it came
 }
 
 // joined tells whether the user is joined to the room.
@@ -149,7 +150,11 @@ func (n *sessions) reset() {
 func (n *sessions) apply(e *stream.Entry) {
 	switch e.Kind {
 	case stream.Event:
-		n.applyEvent(e)
+		n.applyEvent(e, e.Value.(*roomserver.ClientEvent))
+	case stream.State:
+		for _, event := range e.Value.([]*roomserver.ClientEvent) {
+			n.applyEvent(&stream.Entry{Pos: e.Pos, Room: e.Room, Value: event}, event)
+		}
 	case stream.Typing:
 		n.wakeRoom(e.Room, e.Pos)
 	case stream.Receipt:
@@ -166,8 +171,7 @@ func (n *sessions) apply(e *stream.Entry) {
 	}
 }
 
-func (n *sessions) applyEvent(e *stream.Entry) {
-	event := e.Value.(*roomserver.ClientEvent)
+func (n *sessions) applyEvent(e *stream.Entry, event *roomserver.ClientEvent) {
 	if changesSummary(event.Event.Event) {
 		n.summaries.drop(e.Room, e.Pos)
 	}
@@ -215,7 +219,7 @@ func (n *sessions) change(s *session, e *stream.Entry) {
 			s.state = &snapshot{s.state.places, ignoredUsers(value.Content)}
 		}
 	case *roomserver.ClientEvent:
-		n.move(s, e.Room, place{value.RoomID, value.Membership(), e.Pos})
+		n.move(s, e.Room, place{value.RoomID, value.Membership(), value.Pos, e.Pos})
 	}
 }
 
@@ -409,9 +413,9 @@ func (n *sessions) read(ctx context.Context, userID string) (*snapshot, error) {
 	s := &snapshot{map[int64]place{}, ignoredUsers(data.Content)}
 	newest := data.Pos
 	for _, m := range memberships {
-		newest = max(newest, m.Pos)
+		newest = max(newest, m.At)
 		if keeps(m.Membership) {
-			s.places[m.Room] = place{m.RoomID, m.Membership, m.Pos}
+			s.places[m.Room] = place{m.RoomID, m.Membership, m.Pos, m.At}
 		}
 	}
 	_, err = n.db.Clock.Wait(ctx, newest-1)

@@ -13,8 +13,9 @@ import (
 // The state of a room in an answer is made from its base: the whole state at the
 // end of the timeline, or what has changed of it since the client's token. For the
 // state before the timeline, each event of the timeline is taken back: what it
-// replaced takes its place. This holds as long as a room's history has no forks:
-// there, state also changes between two events, when forks are resolved.
+// replaced takes its place. Where forks of a room's history were resolved, state has
+// changed without an event, too; if the timeline has an event that lost against what
+// became state later, the timeline begins after it.
 
 // states gathers the bases.
 func (g *gathering) states(ctx context.Context) error {
@@ -23,7 +24,7 @@ func (g *gathering) states(ctx context.Context) error {
 		switch {
 		case r.own != nil:
 		case r.complete && (!r.fresh || r.wholeHistory()):
-			r.base = changesAmong(r.events)
+			r.base = changesAmong(r.events, r.resets)
 		case r.fresh && !r.left:
 			whole = append(whole, r)
 		case r.fresh:
@@ -57,7 +58,7 @@ func (g *gathering) findNewcomers() {
 			continue
 		}
 		for name, e := range r.base {
-			if name.eventType == "m.room.member" && e.Pos > g.since && e.Membership() == "join" {
+			if name.eventType == "m.room.member" && e.At > g.since && e.Membership() == "join" {
 				g.newcomers[name.stateKey] = struct{}{}
 			}
 		}
@@ -70,11 +71,16 @@ func (r *room) wholeHistory() bool {
 }
 
 // changesAmong is the latest event of each type and key.
-func changesAmong(events []shown) map[stateName]*storage.Event {
+func changesAmong(events []shown, resets []*roomserver.ClientEvent) map[stateName]*storage.Event {
 	base := map[stateName]*storage.Event{}
 	for i := range events {
 		if e := events[i].Event; e.StateKey != nil {
 			base[nameOf(e.Event)] = e
+		}
+	}
+	for _, e := range resets {
+		if known := base[nameOf(e.Event.Event)]; known == nil || known.At < e.At {
+			base[nameOf(e.Event.Event)] = e.Event
 		}
 	}
 	return base
@@ -134,7 +140,7 @@ func (g *gathering) changedStates(ctx context.Context, rooms []*room) error {
 	}
 	for _, r := range rooms {
 		for name, e := range r.base {
-			if e.Pos <= g.since {
+			if e.At <= g.since {
 				delete(r.base, name)
 			}
 		}
@@ -178,7 +184,7 @@ func (g *gathering) leftChanges(ctx context.Context, rooms []*room) error {
 	if err != nil {
 		return err
 	}
-	g.setBases(slices.DeleteFunc(events, func(e storage.Event) bool { return e.Pos > g.rooms[e.Room].end.Pos }))
+	g.setBases(slices.DeleteFunc(events, func(e storage.Event) bool { return e.At > g.rooms[e.Room].end.At }))
 	return nil
 }
 
@@ -191,7 +197,7 @@ func (g *gathering) rewind(ctx context.Context, rooms []*room, infos map[int64]s
 			end := r.endPos(g.upTo)
 			for name, e := range r.base {
 				switch {
-				case e.Pos <= end:
+				case e.At <= end:
 				case e.Replaces == 0:
 					delete(r.base, name)
 				default:
@@ -220,7 +226,7 @@ func (g *gathering) rewind(ctx context.Context, rooms []*room, infos map[int64]s
 // endPos is the position up to which the user is told of the room.
 func (r *room) endPos(upTo stream.Pos) stream.Pos {
 	if r.end != nil {
-		return r.end.Pos
+		return r.end.At
 	}
 	return upTo
 }
@@ -253,6 +259,7 @@ func (g *gathering) settleStates(ctx context.Context) error {
 		}
 		rooms = append(rooms, r)
 		if !g.stateAfter() {
+			r.dropOverruled()
 			g.takeBack(r, replaced)
 		}
 	}
@@ -266,7 +273,7 @@ func (g *gathering) settleStates(ctx context.Context) error {
 				r.state = append(r.state, roomserver.NewClientEvent(e))
 			}
 		}
-		slices.SortFunc(r.state, func(a, b *roomserver.ClientEvent) int { return cmp.Compare(a.Pos, b.Pos) })
+		slices.SortFunc(r.state, func(a, b *roomserver.ClientEvent) int { return cmp.Compare(a.At, b.At) })
 		for _, e := range r.state {
 			if by := redactions[e.RedactedBy]; by != nil {
 				e.Redaction = roomserver.NewClientEvent(by)
@@ -277,6 +284,23 @@ func (g *gathering) settleStates(ctx context.Context) error {
 		g.remember(r)
 	}
 	return nil
+}
+
+// dropOverruled cuts off the timeline up to the last event that lost against what is
+// state now: a client would take it for state.
+func (r *room) dropOverruled() {
+	seen := map[stateName]bool{}
+	for i := len(r.timeline) - 1; i >= 0; i-- {
+		e := r.timeline[i].Event
+		if e.StateKey == nil || seen[nameOf(e.Event)] {
+			continue
+		}
+		seen[nameOf(e.Event)] = true
+		if now := r.base[nameOf(e.Event)]; now != nil && now.ID != e.ID && now.At > e.At {
+			r.timeline, r.limited = r.timeline[i+1:], true
+			return
+		}
+	}
 }
 
 // takeBack takes the timeline out of the base. What has to be loaded in the place
@@ -338,7 +362,7 @@ func (g *gathering) loadReplaced(ctx context.Context, rooms []*room, replaced, r
 // needs tells whether a state event is to be sent: of the members, a client that
 // loads them as it needs them gets only these, and what has changed.
 func (g *gathering) needs(r *room, e *storage.Event) bool {
-	return !g.lazy() || e.Type != "m.room.member" || !r.fresh && e.Pos > g.since || g.needsMember(r, nameOf(e.Event))
+	return !g.lazy() || e.Type != "m.room.member" || !r.fresh && e.At > g.since || g.needsMember(r, nameOf(e.Event))
 }
 
 // needsMember tells whether the name is that of a member whom the client needs.

@@ -141,7 +141,7 @@ const hidden = "hidden"
 
 // mayBeHidden tells whether the user was perhaps not in the room all the time.
 func (g *gathering) mayBeHidden(r *room) bool {
-	return r.checked && len(r.events) > 0 && (r.left || r.events[0].Pos <= g.places[r.number].pos)
+	return r.checked && len(r.events) > 0 && (r.left || r.events[0].At <= g.places[r.number].at)
 }
 
 // check finds the user's membership at the events of rooms in which some may be hidden.
@@ -256,7 +256,7 @@ func (r *room) prevBatch(upTo roomserver.Token) roomserver.Token {
 	case len(r.timeline) > 0:
 		return roomserver.TokenBefore(r.timeline[0].Event)
 	case r.end != nil:
-		return roomserver.TokenAt(r.end.Pos)
+		return roomserver.TokenAt(r.end.At)
 	}
 	return upTo
 }

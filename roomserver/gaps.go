@@ -1,0 +1,225 @@
+package roomserver
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"slices"
+
+	"beep/matrix"
+	"beep/storage"
+)
+
+const (
+	// gapRounds and gapEvents bound what is fetched to close a gap at once; what is
+	// left of it is fetched when somebody reads that far back.
+	gapRounds = 10
+	gapEvents = 50
+	// fetchEach is up to how many events of a state are fetched one by one.
+	fetchEach = 20
+)
+
+// fillGaps fetches what comes between what is known of the room and the events: first
+// the events themselves and, where the gap is too large, the state before those that
+// follow it. It gives the events with those that were fetched, in order.
+func (in *intake) fillGaps(ctx context.Context, events []*matrix.Event) ([]*matrix.Event, error) {
+	for range gapRounds {
+		open, err := in.open(ctx, events)
+		if err != nil || len(open) == 0 {
+			return events, err
+		}
+		found := in.missingEvents(ctx, open)
+		if found, err = in.unknown(ctx, found); err != nil {
+			return nil, err
+		}
+		before := len(events)
+		events = byAncestry(append(found, events...))
+		if len(events) == before {
+			break
+		}
+	}
+	open, err := in.open(ctx, events)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range open {
+		if err := in.claimState(ctx, e); err != nil {
+			in.rooms.log.Info("the state before an event of another server is not to be had", "event", e.ID, "server", in.origin, "error", err)
+		}
+	}
+	return events, ctx.Err()
+}
+
+// open are those of the events that follow what is neither known, with its state, nor
+// among them.
+func (in *intake) open(ctx context.Context, events []*matrix.Event) ([]*matrix.Event, error) {
+	var ids []string
+	among := make(map[string]bool, len(events))
+	for _, e := range events {
+		among[e.ID] = true
+		ids = append(ids, e.PrevEvents()...)
+	}
+	stored, err := in.rooms.db.KnownEvents(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	var open []*matrix.Event
+	for _, e := range events {
+		if slices.ContainsFunc(e.PrevEvents(), func(id string) bool { return !among[id] && stored[id].StateAfter == 0 }) {
+			open = append(open, e)
+		}
+	}
+	return open, nil
+}
+
+// missingEvents asks for the events before others. What was not asked for, because none
+// of those leads to it, is dropped. That the server does not answer is no error.
+func (in *intake) missingEvents(ctx context.Context, open []*matrix.Event) []*matrix.Event {
+	latest := make([]string, len(open))
+	wanted := map[string]bool{}
+	for i, e := range open {
+		latest[i] = e.ID
+		for _, id := range e.PrevEvents() {
+			wanted[id] = true
+		}
+	}
+	raws, err := in.rooms.remote.MissingEvents(ctx, in.origin, in.room.ID, in.room.Extremities, latest, gapEvents)
+	if err != nil {
+		in.rooms.log.Info("another server does not tell what came before its events", "room", in.room.ID, "server", in.origin, "error", err)
+		return nil
+	}
+	found := in.rooms.checked(ctx, in.room, raws)
+	slices.SortStableFunc(found, func(a, b *matrix.Event) int { return cmp.Compare(b.Depth, a.Depth) })
+	var kept []*matrix.Event
+	for again := true; again; {
+		again = false
+		found = slices.DeleteFunc(found, func(e *matrix.Event) bool {
+			if !wanted[e.ID] {
+				return false
+			}
+			kept, again = append(kept, e), true
+			for _, id := range e.PrevEvents() {
+				wanted[id] = true
+			}
+			return true
+		})
+	}
+	return kept
+}
+
+// checked are those of the events that pass the first three checks on receipt.
+func (r *Rooms) checked(ctx context.Context, room *storage.Room, raws []json.RawMessage) []*matrix.Event {
+	events := make([]*matrix.Event, len(raws))
+	refused := make([]error, len(raws))
+	for i, raw := range raws {
+		events[i], refused[i] = checkFormat(room.Version, room.ID, raw)
+	}
+	if r.vouched(ctx, events, refused) != nil {
+		return nil
+	}
+	return known(events)
+}
+
+// claimState asks for the state before an event, and keeps what that server says:
+// it counts together with the states of the earlier events that are known.
+func (in *intake) claimState(ctx context.Context, e *matrix.Event) error {
+	state, auth, err := in.rooms.remote.StateIDs(ctx, in.origin, in.room.ID, e.ID)
+	if err != nil {
+		return err
+	}
+	if err := in.rooms.fetchState(ctx, in.origin, in.room, e.ID, state, auth); err != nil {
+		return err
+	}
+	places, err := in.rooms.db.StatePlaces(ctx, in.room.Number, state)
+	if err != nil {
+		return err
+	}
+	claimed, create := make([]change, 0, len(places)), false
+	for _, p := range places {
+		if p.Status != storage.Rejected && p.Key != 0 {
+			claimed = append(claimed, change{p.Key, p.Pos})
+		}
+	}
+	slices.SortFunc(claimed, func(a, b change) int { return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.pos, b.pos)) })
+	claimed = slices.CompactFunc(claimed, func(a, b change) bool { return a.key == b.key })
+	keys, err := in.rooms.keysOf(ctx, in.room.Number, []stateName{createName})
+	if err != nil {
+		return err
+	}
+	if _, create = (&packed{changes: claimed}).find(keys[createName]); !create {
+		return matrix.BadState.Withf("The state before %s that %s tells has no create event", e.ID, in.origin)
+	}
+	in.claimed[e.ID] = claimed
+	return nil
+}
+
+// fetchState makes the events of a state and its auth chain known, as outliers.
+func (r *Rooms) fetchState(ctx context.Context, server string, room *storage.Room, eventID string, state, auth []string) error {
+	all := slices.Concat(auth, state)
+	stored, err := r.db.KnownEvents(ctx, all)
+	if err != nil {
+		return err
+	}
+	missing := slices.DeleteFunc(all, func(id string) bool { _, found := stored[id]; return found })
+	slices.Sort(missing)
+	missing = slices.Compact(missing)
+	if len(missing) == 0 {
+		return nil
+	}
+	var raws []json.RawMessage
+	if len(missing) <= fetchEach {
+		raws = r.fetchEvents(ctx, server, missing)
+	} else {
+		events, chain, err := r.remote.State(ctx, server, room.ID, eventID)
+		if err != nil {
+			return err
+		}
+		raws = append(chain, events...)
+	}
+	return r.storeOutliers(ctx, room.Number, wanted(r.checked(ctx, room, raws), missing))
+}
+
+// fetchEvents asks for events one by one; those that are not to be had are left out.
+func (r *Rooms) fetchEvents(ctx context.Context, server string, ids []string) []json.RawMessage {
+	var raws []json.RawMessage
+	for _, id := range ids {
+		raw, err := r.remote.Event(ctx, server, id)
+		if err != nil {
+			r.log.Debug("another server does not give an event", "event", id, "server", server, "error", err)
+			continue
+		}
+		raws = append(raws, raw)
+	}
+	return raws
+}
+
+// wanted leaves out events that were not asked for.
+func wanted(events []*matrix.Event, ids []string) []*matrix.Event {
+	return slices.DeleteFunc(events, func(e *matrix.Event) bool { return !slices.Contains(ids, e.ID) })
+}
+
+// fetchAuth makes the auth events of events known, which are not among them.
+func (in *intake) fetchAuth(ctx context.Context, events []*matrix.Event) error {
+	among := make(map[string]bool, len(events))
+	for _, e := range events {
+		among[e.ID] = true
+	}
+	for _, e := range events {
+		stored, err := in.rooms.db.KnownEvents(ctx, e.AuthEvents())
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(e.AuthEvents(), func(id string) bool { _, found := stored[id]; return !found && !among[id] }) {
+			continue
+		}
+		raws, err := in.rooms.remote.EventAuth(ctx, in.origin, in.room.ID, e.ID)
+		if err != nil {
+			in.rooms.log.Info("another server does not tell what authorises its event", "event", e.ID, "server", in.origin, "error", err)
+			continue
+		}
+		if err := in.rooms.storeOutliers(ctx, in.room.Number, in.rooms.checked(ctx, in.room, raws)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

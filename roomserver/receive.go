@@ -1,0 +1,249 @@
+package roomserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+
+	"beep/matrix"
+	"beep/roomserver/authrules"
+	"beep/storage"
+)
+
+// Receive takes in events of a room that another server has sent. It gives an error for
+// each event that was not taken in or was rejected, nil for the others; an event that
+// is known already is one of those (server-server API, "Transactions"). The second
+// error is of the server itself: then nothing can be said of the events.
+func (r *Rooms) Receive(ctx context.Context, origin, roomID string, raws []json.RawMessage) ([]error, error) {
+	refused := make([]error, len(raws))
+	room, err := r.db.RoomByID(ctx, roomID)
+	if errors.Is(err, storage.ErrNotFound) || err == nil && !room.Resident {
+		for i := range refused {
+			refused[i] = errNotInRoom
+		}
+		return refused, nil
+	} else if err != nil {
+		return nil, err
+	}
+	events := make([]*matrix.Event, len(raws))
+	for i, raw := range raws {
+		events[i], refused[i] = checkFormat(room.Version, roomID, raw)
+	}
+	if err := r.vouched(ctx, events, refused); err != nil {
+		return nil, err
+	}
+	leave, err := r.inbound.enter(ctx, roomID)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	verdicts, err := r.takeIn(ctx, origin, &room, known(events))
+	for i, e := range events {
+		if e != nil {
+			refused[i] = verdicts[e.ID]
+		}
+	}
+	return refused, err
+}
+
+// vouched drops the events that are not signed as they have to be, and redacts those
+// whose hash is wrong: places in events become nil, and refused says why.
+func (r *Rooms) vouched(ctx context.Context, events []*matrix.Event, refused []error) error {
+	var signed []*matrix.Event
+	var places []int
+	for i, e := range events {
+		if e != nil {
+			signed, places = append(signed, e), append(places, i)
+		}
+	}
+	for n, err := range r.checkSignatures(ctx, signed) {
+		i := places[n]
+		if err != nil {
+			events[i], refused[i] = nil, err
+			continue
+		}
+		if events[i], err = checkHash(events[i]); err != nil {
+			events[i], refused[i] = nil, err
+		}
+	}
+	return ctx.Err()
+}
+
+func known(events []*matrix.Event) []*matrix.Event {
+	return slices.DeleteFunc(slices.Clone(events), func(e *matrix.Event) bool { return e == nil })
+}
+
+// takeIn places events, whose signatures and hashes were checked, in the room's graph,
+// and fetches what is missing to judge them. It gives the errors of those that are
+// rejected or cannot be judged, by event id.
+func (r *Rooms) takeIn(ctx context.Context, origin string, room *storage.Room, events []*matrix.Event) (map[string]error, error) {
+	in := &intake{rooms: r, origin: origin, room: room, verdicts: map[string]error{}, claimed: map[string][]change{}, outliers: map[string]struct{}{}}
+	fresh, err := in.unknown(ctx, events)
+	if err != nil || len(fresh) == 0 {
+		return in.verdicts, err
+	}
+	if fresh, err = in.fillGaps(ctx, fresh); err != nil {
+		return in.verdicts, err
+	}
+	if err := in.fetchAuth(ctx, fresh); err != nil {
+		return in.verdicts, err
+	}
+	return in.verdicts, r.hot.with(ctx, room.ID, func(hot *hotRoom) error { return in.place(ctx, hot, fresh) })
+}
+
+// intake is a number of events on their way into a room.
+type intake struct {
+	rooms    *Rooms
+	origin   string // the server to ask for what is missing
+	room     *storage.Room
+	verdicts map[string]error
+	claimed  map[string][]change // the states before events that the origin says are so
+	outliers map[string]struct{} // those of the events that are stored as outliers
+}
+
+// unknown are those of the events that have no place in the graph yet, each after those
+// that it follows.
+func (in *intake) unknown(ctx context.Context, events []*matrix.Event) ([]*matrix.Event, error) {
+	ids := make([]string, len(events))
+	for i, e := range events {
+		ids[i] = e.ID
+	}
+	stored, err := in.rooms.db.KnownEvents(ctx, ids)
+	fresh := slices.DeleteFunc(slices.Clone(events), func(e *matrix.Event) bool {
+		known, found := stored[e.ID]
+		if found && known.Status == storage.Outlier {
+			in.outliers[e.ID] = struct{}{}
+		}
+		return found && known.Status != storage.Outlier
+	})
+	return byAncestry(fresh), err
+}
+
+// place judges the events and stores them. Those that simply follow on the end of the
+// room go into one transaction; the others have one each.
+func (in *intake) place(ctx context.Context, hot *hotRoom, events []*matrix.Event) error {
+	b := in.rooms.begin(hot)
+	for _, e := range events {
+		a := &arrival{Event: authrules.New(e)}
+		var err error
+		if in.follows(b, a) {
+			err = in.append(ctx, b, a)
+		} else {
+			err = in.aside(ctx, b, a)
+		}
+		var told *matrix.Error
+		switch {
+		case err == nil:
+		case errors.Is(err, errUnknownAuth), errors.As(err, &told) && told.Status < 500:
+			in.verdicts[e.ID] = err
+		default:
+			return err
+		}
+	}
+	return b.commit(ctx, nil)
+}
+
+// follows tells whether the event is new and follows on the end of the room as the batch
+// leaves it.
+func (in *intake) follows(b *batch, a *arrival) bool {
+	previous := a.PrevEvents()
+	if _, stored := in.outliers[a.ID]; stored || in.claimed[a.ID] != nil || len(previous) != len(b.room.Extremities) {
+		return false
+	}
+	return !slices.ContainsFunc(previous, func(id string) bool { return !slices.Contains(b.room.Extremities, id) })
+}
+
+// append stages an event at the end of the room, or rejects it.
+func (in *intake) append(ctx context.Context, b *batch, a *arrival) error {
+	all, _, err := b.authorising(ctx, a.Version, a.Names())
+	if err != nil {
+		return err
+	}
+	c := in.rooms.newChecker(in.room.Number)
+	for _, s := range b.staged {
+		if s.StateKey != nil {
+			c.known[s.ID] = &stateEvent{Event: s.Event}
+		}
+	}
+	for _, e := range all {
+		c.known[e.ID] = e
+	}
+	if err = c.checkAuthEvents(ctx, a); err == nil {
+		err = authrules.Allowed(a.Event, rulesOf(all))
+	}
+	if err == nil {
+		return in.rooms.stageArrival(ctx, b, a)
+	}
+	if errors.Is(err, matrix.Forbidden) {
+		return in.aside(ctx, b, a) // which rejects it
+	}
+	return err
+}
+
+// aside places an event by itself, after what is staged. The batch begins anew.
+func (in *intake) aside(ctx context.Context, b *batch, a *arrival) error {
+	if err := b.commit(ctx, nil); err != nil {
+		return err
+	}
+	verdict := in.fork(ctx, b.hot, a)
+	if err := b.hot.reload(ctx, in.rooms.db, in.room.ID); err != nil {
+		return err
+	}
+	*b = *in.rooms.begin(b.hot)
+	return verdict
+}
+
+// stageArrival stages another server's event, with what it redacts.
+func (r *Rooms) stageArrival(ctx context.Context, b *batch, a *arrival) error {
+	s := staged{Event: a.Event, auth: a.cited}
+	if a.Redacts != "" {
+		var err error
+		if s.redacted, err = r.redactedBy(ctx, b, a.Event.Event); err != nil {
+			return err
+		}
+	}
+	return b.stage(ctx, s)
+}
+
+// fork places an event that does not simply follow on the end of the room.
+func (in *intake) fork(ctx context.Context, hot *hotRoom, a *arrival) error {
+	r, c := in.rooms, in.rooms.newChecker(in.room.Number)
+	previous, err := r.db.KnownEvents(ctx, append(a.PrevEvents(), a.ID))
+	if err != nil {
+		return err
+	}
+	f := &fork{rooms: r, hot: hot, event: a, pos: previous[a.ID].Pos}
+	delete(previous, a.ID)
+	for _, id := range a.PrevEvents() {
+		if previous[id].StateAfter == 0 {
+			f.missing = append(f.missing, id)
+		}
+	}
+	if len(f.missing) > 0 && in.claimed[a.ID] == nil {
+		return matrix.Forbidden.Withf("The events before %s are not known", a.ID)
+	}
+	if f.before, err = r.stateBefore(ctx, in.room, previous, in.claimed[a.ID]); err != nil {
+		return err
+	}
+	verdict := c.checkAuthEvents(ctx, a)
+	if verdict == nil {
+		verdict = r.checkStateBefore(ctx, in.room.Number, a.Event, f.before)
+	}
+	switch {
+	case errors.Is(verdict, matrix.Forbidden):
+		f.status = storage.Rejected
+	case verdict != nil:
+		return verdict
+	default:
+		if soft := r.checkCurrentState(ctx, hot, a.Event); errors.Is(soft, matrix.Forbidden) {
+			f.status = storage.SoftFailed
+		} else if soft != nil {
+			return soft
+		}
+	}
+	if err := f.place(ctx); err != nil {
+		return err
+	}
+	return verdict
+}

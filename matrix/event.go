@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-
-	"github.com/matrix-org/gomatrixserverlib"
 )
 
 // MaxEventSize is the largest event, in bytes of canonical JSON with signatures
@@ -174,15 +172,6 @@ func eachReference(v RoomVersion, list []byte, fn func(id []byte) bool) {
 		}
 		i = end + 1
 	}
-}
-
-// PDU is the event for gomatrixserverlib, whose authorisation rules need it.
-func (e *Event) PDU() (gomatrixserverlib.PDU, error) {
-	impl, err := gomatrixserverlib.GetRoomVersion(e.Version.library())
-	if err != nil {
-		return nil, err
-	}
-	return impl.NewEventFromTrustedJSONWithEventID(e.ID, e.JSON, false)
 }
 
 func referenceHash(redacted []byte) [sha256.Size]byte {

@@ -39,7 +39,7 @@ func TestBuildAgreesWithLibrary(t *testing.T) {
 		"m.room.redaction":          `{"reason":"spam"}`,
 	}
 	for _, v := range RoomVersions() {
-		impl, err := gomatrixserverlib.GetRoomVersion(v.library())
+		impl, err := gomatrixserverlib.GetRoomVersion(gomatrixserverlib.RoomVersion(v))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,16 +1,12 @@
 package matrix
 
-import (
-	"slices"
-
-	"github.com/matrix-org/gomatrixserverlib"
-)
+import "slices"
 
 // RoomVersion is a room version's name, as "12" (specification, "Room versions").
 type RoomVersion string
 
 // version is what differs between room versions in the making and reading of
-// events; the authorisation rules are gomatrixserverlib's.
+// events; the authorisation rules are in roomserver/authrules.
 type version struct {
 	eventIDInEvent     bool // 1, 2: the event carries its id; references have hashes
 	urlSafeEventID     bool // from 4 on
@@ -90,11 +86,6 @@ func (v RoomVersion) KnockRestricted() bool { return versions[v].knockRestricted
 // IntegerPowerLevels tells whether power levels must be integers, where earlier
 // versions took integers in strings as well (from 10 on).
 func (v RoomVersion) IntegerPowerLevels() bool { return versions[v].integerPowerLevels }
-
-// library is gomatrixserverlib's side of the version.
-func (v RoomVersion) library() gomatrixserverlib.RoomVersion {
-	return gomatrixserverlib.RoomVersion(v)
-}
 
 // SpecVersions are the versions of the client-server API that this server speaks,
 // the oldest first (client-server API, "GET /_matrix/client/versions").

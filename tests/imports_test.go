@@ -21,13 +21,14 @@ import (
 var (
 	edges  = []string{"clientapi", "syncapi", "federation", "mediaapi", "appservice", "calls", "admin"}
 	domain = []string{"roomserver", "account", "push", "oversight"}
-	ground = []string{"storage", "stream", "web", "matrix", "config"}
+	ground = []string{"storage", "stream", "web", "matrix", "config", "outbound"}
 
 	mayImport = map[string][]string{
 		"matrix":     {},
 		"stream":     {},
 		"config":     {"matrix"},
 		"web":        {"matrix"},
+		"outbound":   {},
 		"storage":    {"matrix", "stream"},
 		"roomserver": {"matrix", "storage", "stream"},
 		"account":    {"matrix", "storage", "stream", "web"}, // web: who calls, and how often

@@ -274,6 +274,12 @@ func appendNew(list []string, s string) []string {
 	return append(list, s)
 }
 
+// Unsigned is the event without hashes, signatures and its id: a template for somebody
+// else to complete.
+func (e *Event) Unsigned() []byte {
+	return without(e.JSON, "hashes", "signatures", "event_id")
+}
+
 // AddSignature is the event with one more signature of this server, as a resident
 // server gives it to a restricted join or an invited one to an invite.
 func (s *Signer) AddSignature(e *Event) (*Event, error) {

@@ -46,6 +46,7 @@ type staged struct {
 	draft    Draft
 	auth     []*stateEvent  // its auth events
 	redacted *storage.Event // what the event redacts, if it does
+	relay    bool           // another server's, that this one passes on
 	servers  []string       // which others have to be sent the event
 	stored   *storage.Event // once the transaction has given it its place
 }
@@ -153,8 +154,8 @@ func (b *batch) stage(ctx context.Context, s staged) error {
 			s.servers = []string{matrix.ServerOf(*s.StateKey)}
 		}
 	}
-	if b.rooms.local(s.Sender) {
-		s.servers = b.rooms.others(s.servers, before, b.servers)
+	if s.relay || b.rooms.local(s.Sender) {
+		s.servers = b.rooms.others(s.Event.Event, s.servers, before, b.servers)
 	}
 	b.staged = append(b.staged, s)
 	b.room.Depth, b.room.Extremities = max(b.room.Depth, s.Depth), []string{s.ID}
@@ -171,8 +172,9 @@ func endsInvite(before *stateEvent, now *authrules.Event) bool {
 	return before.Membership() == "invite" || before.Membership() == "knock"
 }
 
-// others are the servers but this one in a list and in sets of servers.
-func (r *Rooms) others(list []string, sets ...map[string]int64) []string {
+// others are the servers in a list and in sets of servers, but this one and the event's
+// own.
+func (r *Rooms) others(e *matrix.Event, list []string, sets ...map[string]int64) []string {
 	for _, set := range sets {
 		for server := range set {
 			list = append(list, server)
@@ -180,7 +182,9 @@ func (r *Rooms) others(list []string, sets ...map[string]int64) []string {
 	}
 	slices.Sort(list)
 	list = slices.Compact(list)
-	return slices.DeleteFunc(list, func(server string) bool { return server == r.signer.ServerName })
+	return slices.DeleteFunc(list, func(server string) bool {
+		return server == r.signer.ServerName || server == matrix.ServerOf(e.Sender)
+	})
 }
 
 // count keeps the room's numbers of members, and which servers they are of.

@@ -23,6 +23,7 @@ type fork struct {
 	rooms   *Rooms
 	hot     *hotRoom
 	event   *arrival
+	relay   bool // this server passes the event on to the others in the room
 	status  storage.Status
 	pos     stream.Pos // of an event that is stored already as an outlier; 0 otherwise
 	before  stateAt
@@ -304,6 +305,9 @@ func (w *forkWriting) accept(ctx context.Context, at stream.Pos) error {
 	}
 	if err := writeServers(ctx, w.Tx, w.room.Number, w.hot.servers, w.servers, at); err != nil {
 		return err
+	}
+	if w.relay || w.rooms.local(w.stored.Sender) {
+		rendered.Servers = w.rooms.others(w.stored.Event, nil, w.hot.servers, w.servers)
 	}
 	w.Publish(stream.Entry{Pos: at, Kind: stream.Event, Room: w.room.Number, User: w.stored.Sender, Value: rendered, Size: 2 * len(w.stored.JSON)})
 	if len(resets) > 0 {

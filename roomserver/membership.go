@@ -252,7 +252,7 @@ func (r *Rooms) authoriseRestricted(ctx context.Context, b *batch, m *stateEvent
 		return err
 	}
 	if !allowed {
-		return matrix.Forbidden.With("You are in none of the rooms whose members may join")
+		return errInNoAllowedRoom
 	}
 	inviter, err := r.inviter(ctx, b)
 	if err != nil {
@@ -262,8 +262,10 @@ func (r *Rooms) authoriseRestricted(ctx context.Context, b *batch, m *stateEvent
 	return nil
 }
 
-// inAllowedRoom tells whether the user is in a room that a join rule allows.
-func (r *Rooms) inAllowedRoom(ctx context.Context, rules *matrix.Event, userID string) (bool, error) {
+var errInNoAllowedRoom = matrix.Forbidden.With("You are in none of the rooms whose members may join")
+
+// allowedRooms are the rooms whose members a join rule lets in.
+func allowedRooms(rules *matrix.Event) []string {
 	var content struct {
 		Allow []struct {
 			Type   string `json:"type"`
@@ -271,8 +273,19 @@ func (r *Rooms) inAllowedRoom(ctx context.Context, rules *matrix.Event, userID s
 		} `json:"allow"`
 	}
 	if json.Unmarshal(rules.Content, &content) != nil {
-		return false, nil
+		return nil
 	}
+	var rooms []string
+	for _, allow := range content.Allow {
+		if allow.Type == "m.room_membership" {
+			rooms = append(rooms, allow.RoomID)
+		}
+	}
+	return rooms
+}
+
+// inAllowedRoom tells whether the user is in a room that a join rule allows.
+func (r *Rooms) inAllowedRoom(ctx context.Context, rules *matrix.Event, userID string) (bool, error) {
 	memberships, err := r.db.Memberships(ctx, userID)
 	if err != nil {
 		return false, err
@@ -281,12 +294,7 @@ func (r *Rooms) inAllowedRoom(ctx context.Context, rules *matrix.Event, userID s
 	for _, m := range memberships {
 		joined[m.RoomID] = m.Membership == "join"
 	}
-	for _, allow := range content.Allow {
-		if allow.Type == "m.room_membership" && joined[allow.RoomID] {
-			return true, nil
-		}
-	}
-	return false, nil
+	return slices.ContainsFunc(allowedRooms(rules), func(roomID string) bool { return joined[roomID] }), nil
 }
 
 // inviter is a member from this server who may invite.

@@ -78,18 +78,27 @@ func known(events []*matrix.Event) []*matrix.Event {
 // and fetches what is missing to judge them. It gives the errors of those that are
 // rejected or cannot be judged, by event id.
 func (r *Rooms) takeIn(ctx context.Context, origin string, room *storage.Room, events []*matrix.Event) (map[string]error, error) {
-	in := &intake{rooms: r, origin: origin, room: room, verdicts: map[string]error{}, claimed: map[string][]change{}, outliers: map[string]struct{}{}}
+	in := r.newIntake(origin, room)
+	return in.verdicts, in.take(ctx, events)
+}
+
+func (r *Rooms) newIntake(origin string, room *storage.Room) *intake {
+	return &intake{rooms: r, origin: origin, room: room, verdicts: map[string]error{}, claimed: map[string][]change{}, outliers: map[string]struct{}{}}
+}
+
+// take is takeIn.
+func (in *intake) take(ctx context.Context, events []*matrix.Event) error {
 	fresh, err := in.unknown(ctx, events)
 	if err != nil || len(fresh) == 0 {
-		return in.verdicts, err
+		return err
 	}
 	if fresh, err = in.fillGaps(ctx, fresh); err != nil {
-		return in.verdicts, err
+		return err
 	}
 	if err := in.fetchAuth(ctx, fresh); err != nil {
-		return in.verdicts, err
+		return err
 	}
-	return in.verdicts, r.hot.with(ctx, room.ID, func(hot *hotRoom) error { return in.place(ctx, hot, fresh) })
+	return in.rooms.hot.with(ctx, in.room.ID, func(hot *hotRoom) error { return in.place(ctx, hot, fresh) })
 }
 
 // intake is a number of events on their way into a room.
@@ -100,6 +109,7 @@ type intake struct {
 	verdicts map[string]error
 	claimed  map[string][]change // the states before events that the origin says are so
 	outliers map[string]struct{} // those of the events that are stored as outliers
+	relay    bool                // this server passes the events on to the others in the room
 }
 
 // unknown are those of the events that have no place in the graph yet, each after those
@@ -173,7 +183,7 @@ func (in *intake) append(ctx context.Context, b *batch, a *arrival) error {
 		err = authrules.Allowed(a.Event, rulesOf(all))
 	}
 	if err == nil {
-		return in.rooms.stageArrival(ctx, b, a)
+		return in.stage(ctx, b, a)
 	}
 	if errors.Is(err, matrix.Forbidden) {
 		return in.aside(ctx, b, a) // which rejects it
@@ -194,12 +204,12 @@ func (in *intake) aside(ctx context.Context, b *batch, a *arrival) error {
 	return verdict
 }
 
-// stageArrival stages another server's event, with what it redacts.
-func (r *Rooms) stageArrival(ctx context.Context, b *batch, a *arrival) error {
-	s := staged{Event: a.Event, auth: a.cited}
+// stage stages another server's event, with what it redacts.
+func (in *intake) stage(ctx context.Context, b *batch, a *arrival) error {
+	s := staged{Event: a.Event, auth: a.cited, relay: in.relay}
 	if a.Redacts != "" {
 		var err error
-		if s.redacted, err = r.redactedBy(ctx, b, a.Event.Event); err != nil {
+		if s.redacted, err = in.rooms.redactedBy(ctx, b, a.Event.Event); err != nil {
 			return err
 		}
 	}
@@ -213,7 +223,7 @@ func (in *intake) fork(ctx context.Context, hot *hotRoom, a *arrival) error {
 	if err != nil {
 		return err
 	}
-	f := &fork{rooms: r, hot: hot, event: a, pos: previous[a.ID].Pos}
+	f := &fork{rooms: r, hot: hot, event: a, pos: previous[a.ID].Pos, relay: in.relay}
 	delete(previous, a.ID)
 	for _, id := range a.PrevEvents() {
 		if previous[id].StateAfter == 0 {

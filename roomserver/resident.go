@@ -1,0 +1,258 @@
+package roomserver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+
+	"beep/matrix"
+	"beep/roomserver/authrules"
+	"beep/storage"
+)
+
+// Template is what another server gets to make a membership event of: unsigned, and
+// without the content that is its users' own.
+type Template struct {
+	Version matrix.RoomVersion
+	Event   json.RawMessage
+}
+
+// MakeMember proposes a membership event of a user of another server: join, leave or
+// knock (server-server API, "make_join", "make_leave", "make_knock"). versions are
+// those that the other server knows; nil for any. [matrix.NotFound],
+// [matrix.Forbidden], [matrix.IncompatibleRoomVersion], [matrix.UnableToAuthoriseJoin],
+// [matrix.UnableToGrantJoin].
+func (r *Rooms) MakeMember(ctx context.Context, roomID, userID, membership string, versions []matrix.RoomVersion) (*Template, error) {
+	room, err := r.residentRoom(ctx, roomID)
+	if err != nil {
+		return nil, err
+	}
+	if versions != nil && !slices.Contains(versions, room.Version) {
+		return nil, matrix.IncompatibleRoomVersion.Field("room_version", string(room.Version))
+	}
+	var t *Template
+	err = r.hot.with(ctx, roomID, func(hot *hotRoom) error {
+		t, err = r.template(ctx, r.begin(hot), userID, membership)
+		return err
+	})
+	return t, err
+}
+
+// residentRoom is a room that this server takes part in. [matrix.NotFound].
+func (r *Rooms) residentRoom(ctx context.Context, roomID string) (storage.Room, error) {
+	room, err := r.db.RoomByID(ctx, roomID)
+	if errors.Is(err, storage.ErrNotFound) || err == nil && !room.Resident {
+		return room, matrix.NotFound.With("This server is not in the room")
+	}
+	return room, err
+}
+
+func (r *Rooms) template(ctx context.Context, b *batch, userID, membership string) (*Template, error) {
+	content := map[string]json.RawMessage{"membership": quote(membership)}
+	member, err := b.current(ctx, memberName(userID))
+	if err != nil {
+		return nil, err
+	}
+	if membership == "join" {
+		if err := r.authoriseRemote(ctx, b, member, userID, content); err != nil {
+			return nil, err
+		}
+	}
+	raw, err := json.Marshal(content)
+	if err != nil {
+		return nil, err
+	}
+	p := &matrix.Proto{Version: b.room.Version, RoomID: b.room.ID, Type: "m.room.member", StateKey: &userID, Sender: userID,
+		Content: raw, OriginServerTS: nowMS(), Depth: min(b.room.Depth+1, matrix.MaxSafeInteger), PrevEvents: b.references}
+	all, cited, err := b.authorising(ctx, b.room.Version, authrules.NamesOf(p))
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range cited {
+		p.AuthEvents = append(p.AuthEvents, e.Reference())
+	}
+	e, err := r.signer.Build(p) // to judge it; the signature goes nowhere
+	if err != nil {
+		return nil, err
+	}
+	if err := authrules.Allowed(authrules.New(e), rulesOf(all)); err != nil {
+		return nil, err
+	}
+	return &Template{Version: b.room.Version, Event: e.Unsigned()}, nil
+}
+
+// authoriseRemote is authoriseRestricted for a user of another server, who may be in
+// rooms that this server knows nothing of.
+func (r *Rooms) authoriseRemote(ctx context.Context, b *batch, member *stateEvent, userID string, content map[string]json.RawMessage) error {
+	err := r.authoriseRestricted(ctx, b, member, userID, content)
+	if !errors.Is(err, errInNoAllowedRoom) {
+		return err
+	}
+	rules, failed := b.current(ctx, joinRulesName)
+	if failed != nil {
+		return failed
+	}
+	knows, failed := r.knowsAllowedRooms(ctx, rules.Event.Event)
+	if failed == nil && !knows {
+		return matrix.UnableToAuthoriseJoin
+	}
+	return errors.Join(failed, err)
+}
+
+// knowsAllowedRooms tells whether this server is in all rooms that a join rule allows.
+func (r *Rooms) knowsAllowedRooms(ctx context.Context, rules *matrix.Event) (bool, error) {
+	for _, roomID := range allowedRooms(rules) {
+		if _, err := r.residentRoom(ctx, roomID); errors.Is(err, matrix.NotFound) {
+			return false, nil
+		} else if err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// JoinAnswer is what a server gets whose user has joined.
+type JoinAnswer struct {
+	// Event is the join with this server's signature too, where it had to authorise it.
+	Event *matrix.Event
+	// State is the room's state before the join, without most members if they were
+	// omitted; AuthChain authorises it and the join.
+	State, AuthChain []*matrix.Event
+	// Servers are those in the room before the join; nil unless members were omitted.
+	Servers []string
+}
+
+// AcceptMember takes in the membership event of a user of the origin that
+// [Rooms.MakeMember] proposed, and passes it on to the other servers in the room
+// ("send_join", "send_leave", "send_knock"). It gives the event as it was stored.
+func (r *Rooms) AcceptMember(ctx context.Context, origin, roomID, eventID, membership string, raw json.RawMessage) (*matrix.Event, error) {
+	room, err := r.residentRoom(ctx, roomID)
+	if err != nil {
+		return nil, err
+	}
+	e, err := checkFormat(room.Version, roomID, raw)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case e.ID != eventID && !room.Version.EventIDInEvent(), e.Type != "m.room.member", e.StateKey == nil, e.Membership() != membership:
+		return nil, matrix.InvalidParam.Withf("The event is not the %s that the path says", membership)
+	case *e.StateKey != e.Sender:
+		return nil, matrix.InvalidParam.With("The event is not about its sender")
+	case matrix.ServerOf(e.Sender) != origin:
+		return nil, matrix.Forbidden.With("The event's sender is another server's")
+	case !e.HashMatches():
+		return nil, matrix.InvalidParam.With("The event's content hash is wrong")
+	}
+	if e, err = r.cosign(ctx, &room, e); err != nil {
+		return nil, err
+	}
+	if err := r.checkSignatures(ctx, []*matrix.Event{e})[0]; err != nil {
+		return nil, err
+	}
+	leave, err := r.inbound.enter(ctx, roomID)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	in := r.newIntake(origin, &room)
+	in.relay = true
+	if err := in.take(ctx, []*matrix.Event{e}); err != nil {
+		return nil, err
+	}
+	if err := in.verdicts[e.ID]; err != nil {
+		return nil, err
+	}
+	known, err := r.db.KnownEvents(ctx, []string{e.ID})
+	if err == nil && known[e.ID].Status != storage.Accepted {
+		err = matrix.Forbidden.With("The room does not allow this any more")
+	}
+	return e, err
+}
+
+// cosign adds this server's signature to a restricted join that names a user of this
+// server, after it has been checked that the user may let the other one in.
+func (r *Rooms) cosign(ctx context.Context, room *storage.Room, e *matrix.Event) (*matrix.Event, error) {
+	by := e.ContentString("join_authorised_via_users_server")
+	if e.Membership() != "join" || by == "" || !r.local(by) || !room.Version.Restricted() {
+		return e, nil
+	}
+	err := r.hot.with(ctx, room.ID, func(hot *hotRoom) error {
+		b := r.begin(hot)
+		member, err := b.current(ctx, memberName(e.Sender))
+		if err != nil {
+			return err
+		}
+		return r.authoriseRemote(ctx, b, member, e.Sender, map[string]json.RawMessage{})
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r.signer.AddSignature(e)
+}
+
+// JoinState is the answer to a join that was accepted.
+func (r *Rooms) JoinState(ctx context.Context, join *matrix.Event, omitMembers bool) (*JoinAnswer, error) {
+	stored, err := r.db.EventByID(ctx, join.ID)
+	if err != nil {
+		return nil, err
+	}
+	state, err := r.states.full(ctx, &r.db.Reader, stored.StateBefore)
+	if err != nil {
+		return nil, err
+	}
+	nodes, err := r.db.AuthGraph(ctx, stored.Room)
+	if err != nil {
+		return nil, err
+	}
+	events, err := r.db.EventsByPos(ctx, state)
+	if err != nil {
+		return nil, err
+	}
+	answer := &JoinAnswer{Event: join}
+	var kept []int64
+	for i := range events {
+		if omitMembers && events[i].Type == "m.room.member" && !slices.Contains([]string{join.Sender}, *events[i].StateKey) {
+			continue
+		}
+		answer.State = append(answer.State, events[i].Event)
+		kept = append(kept, int64(events[i].Pos))
+	}
+	chain := authChain(nodes, append(kept, int64(stored.Pos)), kept)
+	others, err := r.db.EventsByPos(ctx, chain)
+	for i := range others {
+		answer.AuthChain = append(answer.AuthChain, others[i].Event)
+	}
+	if omitMembers && err == nil {
+		servers, failed := serversIn(ctx, r.db, stored.Room)
+		for server := range servers {
+			answer.Servers = append(answer.Servers, server)
+		}
+		err = failed
+	}
+	return answer, err
+}
+
+// authChain are the events of the auth chains of some events, but for these and others
+// that are not wanted.
+func authChain(graph map[int64]storage.AuthNode, of, without []int64) []int64 {
+	seen := make(map[int64]bool, len(graph))
+	for _, pos := range without {
+		seen[pos] = true
+	}
+	var chain []int64
+	for next := of; len(next) > 0; {
+		var further []int64
+		for _, pos := range next {
+			for _, auth := range graph[pos].Auth {
+				if !seen[auth] {
+					seen[auth] = true
+					chain, further = append(chain, auth), append(further, auth)
+				}
+			}
+		}
+		next = further
+	}
+	return chain
+}

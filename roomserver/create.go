@@ -104,7 +104,24 @@ func (r *Rooms) Create(ctx context.Context, d RoomDraft) (string, error) {
 	if errors.Is(err, storage.ErrExists) {
 		return "", matrix.RoomInUse.Because(err)
 	}
-	return b.room.ID, err
+	if err != nil {
+		return "", err
+	}
+	r.inviteOthers(ctx, b.room.ID, &d)
+	return b.room.ID, nil
+}
+
+// inviteOthers invites the users of other servers to a room that was just made. The room
+// is there whether they can be reached or not: the creator may invite them again.
+func (r *Rooms) inviteOthers(ctx context.Context, roomID string, d *RoomDraft) {
+	for _, userID := range d.Invite {
+		if r.local(userID) {
+			continue
+		}
+		if err := r.inviteRemote(ctx, roomID, MemberChange{Sender: d.Creator, Target: userID, Direct: d.IsDirect}); err != nil {
+			r.log.Warn("a user of another server could not be invited", "room", roomID, "user", userID, "error", err)
+		}
+	}
 }
 
 func (d *RoomDraft) preset() (preset, error) {
@@ -174,6 +191,9 @@ func (b *batch) create(ctx context.Context, d RoomDraft, rules preset, alias str
 		}
 	}
 	for _, userID := range d.Invite {
+		if !b.rooms.local(userID) {
+			continue // another server has to sign that invite, when there is a room
+		}
 		if err := b.invite(ctx, MemberChange{Sender: d.Creator, Target: userID, Direct: d.IsDirect}); err != nil {
 			return err
 		}

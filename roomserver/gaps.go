@@ -134,19 +134,12 @@ func (in *intake) claimState(ctx context.Context, e *matrix.Event) error {
 	if err != nil {
 		return err
 	}
-	claimed, create := make([]change, 0, len(places)), false
-	for _, p := range places {
-		if p.Status != storage.Rejected && p.Key != 0 {
-			claimed = append(claimed, change{p.Key, p.Pos})
-		}
-	}
-	slices.SortFunc(claimed, func(a, b change) int { return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.pos, b.pos)) })
-	claimed = slices.CompactFunc(claimed, func(a, b change) bool { return a.key == b.key })
+	claimed := stateOf(places)
 	keys, err := in.rooms.keysOf(ctx, in.room.Number, []stateName{createName})
 	if err != nil {
 		return err
 	}
-	if _, create = (&packed{changes: claimed}).find(keys[createName]); !create {
+	if _, create := (&packed{changes: claimed}).find(keys[createName]); !create {
 		return matrix.BadState.Withf("The state before %s that %s tells has no create event", e.ID, in.origin)
 	}
 	in.claimed[e.ID] = claimed

@@ -85,6 +85,19 @@ func (h *hotRooms) leave(roomID string, hot *hotRoom) {
 	}
 }
 
+// forget makes the memory of a room invalid, as it was changed elsewhere.
+func (h *hotRooms) forget(roomID string) {
+	h.mu.Lock()
+	hot := h.rooms[roomID]
+	h.mu.Unlock()
+	if hot == nil {
+		return
+	}
+	hot.gate <- struct{}{}
+	hot.loaded = false
+	<-hot.gate
+}
+
 // reload reads the room again if it has changed behind the memory of it.
 func (hot *hotRoom) reload(ctx context.Context, db *storage.DB, roomID string) error {
 	if hot.loaded {

@@ -18,11 +18,30 @@ type MemberChange struct {
 	Content json.RawMessage // further keys of the event's content; nil for none
 	Direct  bool            // is_direct, of an invite
 	Guest   bool            // the sender is a guest
+	Via     []string        // servers that may be in the room, for joins and knocks
 }
 
-// Join makes the user a member of the room, where its rules allow it.
+// Join makes the user a member of the room, where its rules allow it: with the help of
+// another server if this one is not in the room, or no user of it may let the user in.
 func (r *Rooms) Join(ctx context.Context, roomID string, c MemberChange) error {
 	c.Target = c.Sender
+	remote, err := r.elsewhere(ctx, roomID, c.Via)
+	if err != nil {
+		return err
+	}
+	switch {
+	case !remote:
+		err = r.joinLocal(ctx, roomID, c)
+	case r.remote == nil:
+		err = errNotInRoom
+	}
+	if r.remote != nil && (remote || errors.Is(err, matrix.UnableToGrantJoin) || errors.Is(err, matrix.UnableToAuthoriseJoin)) {
+		return r.joinRemote(ctx, roomID, c)
+	}
+	return err
+}
+
+func (r *Rooms) joinLocal(ctx context.Context, roomID string, c MemberChange) error {
 	return r.change(ctx, roomID, c.Target, func(ctx context.Context, b *batch, m *stateEvent) error {
 		if m != nil && m.Membership() == "join" && c.Content == nil {
 			return nil
@@ -46,6 +65,12 @@ func (r *Rooms) Join(ctx context.Context, roomID string, c MemberChange) error {
 // Leave takes the user out of the room: it also declines invites and takes knocks back.
 func (r *Rooms) Leave(ctx context.Context, roomID string, c MemberChange) error {
 	c.Target = c.Sender
+	if remote, err := r.elsewhere(ctx, roomID, nil); remote || err != nil {
+		if err == nil {
+			err = r.leaveRemote(ctx, roomID, c)
+		}
+		return err
+	}
 	return r.change(ctx, roomID, c.Target, func(ctx context.Context, b *batch, m *stateEvent) error {
 		switch {
 		case m == nil:
@@ -59,14 +84,17 @@ func (r *Rooms) Leave(ctx context.Context, roomID string, c MemberChange) error 
 	})
 }
 
-// Invite invites a user of this server.
+// Invite invites a user.
 func (r *Rooms) Invite(ctx context.Context, roomID string, c MemberChange) error {
 	if err := r.checkInvitee(ctx, c.Target); err != nil {
 		return err
 	}
-	return r.change(ctx, roomID, c.Target, func(ctx context.Context, b *batch, m *stateEvent) error {
-		if m != nil && m.Membership() == "ban" {
-			return matrix.Forbidden.With("The user is banned from this room")
+	if !r.local(c.Target) {
+		return r.inviteRemote(ctx, roomID, c)
+	}
+	return r.change(ctx, roomID, c.Target, func(ctx context.Context, b *batch, _ *stateEvent) error {
+		if err := b.mayInvite(ctx, c.Target); err != nil {
+			return err
 		}
 		return b.invite(ctx, c)
 	})
@@ -78,7 +106,10 @@ func (r *Rooms) checkInvitee(ctx context.Context, userID string) error {
 		return matrix.InvalidParam.Withf("%q is not a user id", userID)
 	}
 	if !r.local(userID) {
-		return matrix.Forbidden.With("This server does not federate: only its own users can be invited")
+		if r.remote == nil {
+			return matrix.Forbidden.With("This server does not federate: only its own users can be invited")
+		}
+		return nil
 	}
 	user, err := r.db.User(ctx, userID)
 	if errors.Is(err, storage.ErrNotFound) || err == nil && user.Deactivated {
@@ -135,6 +166,15 @@ func (r *Rooms) Unban(ctx context.Context, roomID string, c MemberChange) error 
 // Knock asks to be invited.
 func (r *Rooms) Knock(ctx context.Context, roomID string, c MemberChange) error {
 	c.Target = c.Sender
+	if remote, err := r.elsewhere(ctx, roomID, c.Via); remote || err != nil {
+		if err == nil && r.remote == nil {
+			err = errNotInRoom
+		}
+		if err != nil {
+			return err
+		}
+		return r.knockRemote(ctx, roomID, c)
+	}
 	return r.change(ctx, roomID, c.Target, func(ctx context.Context, b *batch, m *stateEvent) error {
 		switch {
 		case !b.room.Version.Knocking():
@@ -333,10 +373,9 @@ func (r *Rooms) inviter(ctx context.Context, b *batch) (string, error) {
 var strippedTypes = []string{"m.room.create", "m.room.name", "m.room.avatar", "m.room.topic", "m.room.join_rules",
 	"m.room.canonical_alias", "m.room.encryption"}
 
-// stripped is the room's stripped state, with the inviter's member event if there
-// is an inviter: a JSON list.
-func (b *batch) stripped(ctx context.Context, inviter string) ([]byte, error) {
-	out := []byte{'['}
+// strippedNames are the names of what an invited user is shown, with the inviter's
+// membership if there is an inviter.
+func strippedNames(inviter string) []stateName {
 	names := make([]stateName, 0, len(strippedTypes)+1)
 	for _, eventType := range strippedTypes {
 		names = append(names, stateName{Type: eventType})
@@ -344,7 +383,14 @@ func (b *batch) stripped(ctx context.Context, inviter string) ([]byte, error) {
 	if inviter != "" {
 		names = append(names, memberName(inviter))
 	}
-	for _, name := range names {
+	return names
+}
+
+// stripped is the room's stripped state, with the inviter's member event if there
+// is an inviter: a JSON list.
+func (b *batch) stripped(ctx context.Context, inviter string) ([]byte, error) {
+	out := []byte{'['}
+	for _, name := range strippedNames(inviter) {
 		e, err := b.current(ctx, name)
 		if err != nil {
 			return nil, err

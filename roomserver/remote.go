@@ -26,4 +26,27 @@ type Remote interface {
 	Event(ctx context.Context, server, eventID string) (json.RawMessage, error)
 	// EventAuth asks for the auth chain of an event.
 	EventAuth(ctx context.Context, server, roomID, eventID string) ([]json.RawMessage, error)
+	// MakeMember asks a server for a template of a user's join, leave or knock.
+	MakeMember(ctx context.Context, server, membership, roomID, userID string, versions []matrix.RoomVersion) (*Template, error)
+	// SendJoin gives a server a join that was made of its template.
+	SendJoin(ctx context.Context, server string, join *matrix.Event, omitMembers bool) (*SendJoinAnswer, error)
+	// SendLeave gives a server a leave that was made of its template.
+	SendLeave(ctx context.Context, server string, leave *matrix.Event) error
+	// SendKnock gives a server a knock that was made of its template. It answers with
+	// what the user is shown of the room.
+	SendKnock(ctx context.Context, server string, knock *matrix.Event) ([]json.RawMessage, error)
+	// SendInvite gives an invite to the server of the invited user, with what the user
+	// is shown of the room. It answers with the event, signed by that server too.
+	SendInvite(ctx context.Context, server string, invite *matrix.Event, state []json.RawMessage) (json.RawMessage, error)
+}
+
+// SendJoinAnswer is what a server answers to a join.
+type SendJoinAnswer struct {
+	State, AuthChain []json.RawMessage
+	// Event is the join with the server's own signature; nil if it added none.
+	Event json.RawMessage
+	// MembersOmitted tells that State lacks members.
+	MembersOmitted bool
+	// Servers are those in the room; nil unless members were omitted.
+	Servers []string
 }

@@ -114,14 +114,33 @@ type StateKey struct {
 // SetCurrentState makes the event at k.Pos, or with 0 none, the room's current
 // state of its type and key.
 func (tx *Tx) SetCurrentState(ctx context.Context, room int64, k StateKey) error {
+	return tx.exec(ctx, setCurrentState, k.row(room)...)
+}
+
+const setCurrentState = `INSERT INTO current_state (room, type, state_key, key, pos, changed, membership)
+	VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (room, type, state_key)
+	DO UPDATE SET pos = excluded.pos, changed = excluded.changed, membership = excluded.membership`
+
+func (k *StateKey) row(room int64) []any {
 	var membership any
 	if k.Membership != "" {
 		membership = k.Membership
 	}
-	return tx.exec(ctx, `INSERT INTO current_state (room, type, state_key, key, pos, changed, membership)
-		VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (room, type, state_key)
-		DO UPDATE SET pos = excluded.pos, changed = excluded.changed, membership = excluded.membership`,
-		room, k.Type, k.StateKey, k.Key, k.Pos, k.Changed, membership)
+	return []any{room, k.Type, k.StateKey, k.Key, k.Pos, k.Changed, membership}
+}
+
+// SetCurrentStates is SetCurrentState for many, no two of one type and key.
+func (tx *Tx) SetCurrentStates(ctx context.Context, room int64, keys []StateKey) error {
+	rows := make([][]any, len(keys))
+	for i, k := range keys {
+		rows[i] = k.row(room)
+	}
+	return tx.execEach(ctx, setCurrentState, rows)
+}
+
+// CurrentStateKeys are the numbers of the types and keys that the room's current state has.
+func (q *Reader) CurrentStateKeys(ctx context.Context, room int64) ([]int64, error) {
+	return selectAll(ctx, q, `SELECT key FROM current_state WHERE room = $1 AND pos <> 0`, scanValue[int64], room)
 }
 
 const stateTables = ` FROM current_state c JOIN events e ON e.pos = c.pos JOIN rooms r ON r.nid = c.room `

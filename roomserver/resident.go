@@ -256,3 +256,22 @@ func authChain(graph map[int64]storage.AuthNode, of, without []int64) []int64 {
 	}
 	return chain
 }
+
+// KnockState is what a user who knocks is shown of the room: stripped state.
+func (r *Rooms) KnockState(ctx context.Context, roomID string) ([]json.RawMessage, error) {
+	var shown []json.RawMessage
+	err := r.hot.with(ctx, roomID, func(hot *hotRoom) error {
+		b := r.begin(hot)
+		for _, name := range strippedNames("") {
+			e, err := b.current(ctx, name)
+			if err != nil {
+				return err
+			}
+			if e != nil {
+				shown = append(shown, AppendStripped(nil, e.Event.Event))
+			}
+		}
+		return nil
+	})
+	return shown, err
+}

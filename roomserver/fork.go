@@ -27,8 +27,9 @@ type fork struct {
 	status  storage.Status
 	pos     stream.Pos // of an event that is stored already as an outlier; 0 otherwise
 	before  stateAt
-	key     int64 // the number of its type and key; 0 while they have none
-	missing []string
+	key     int64    // the number of its type and key; 0 while they have none
+	missing []string // which of the events before it are not known
+	order   int64    // its place in the room's order, of an event from before a gap; 0 for others
 
 	extremities []string   // the room's, with the event
 	current     []change   // what the event changes of the current state
@@ -46,7 +47,7 @@ func (f *fork) place(ctx context.Context) error {
 		}
 		f.key = keys[name]
 	}
-	if f.status == storage.Accepted {
+	if f.status == storage.Accepted && f.order == 0 {
 		if err := f.join(ctx); err != nil {
 			return err
 		}
@@ -189,10 +190,13 @@ func (w *forkWriting) run(ctx context.Context) error {
 		w.stored.Auth = append(w.stored.Auth, e.pos)
 	}
 	at := pos
-	if known {
+	if known && w.order == 0 {
 		at = w.Reserve() // it becomes part of the timeline now
 	}
-	if w.status == storage.Accepted {
+	switch {
+	case w.order != 0 && w.status == storage.Accepted:
+		w.stored.Order = w.order
+	case w.status == storage.Accepted:
 		w.stored.At, w.stored.Order = at, int64(at)*storage.OrderScale
 	}
 	if err := w.states(ctx, at); err != nil {
@@ -206,14 +210,18 @@ func (w *forkWriting) run(ctx context.Context) error {
 		return err
 	}
 	if len(w.missing) > 0 {
-		if err := w.AddMissing(ctx, w.room.Number, pos, w.missing); err != nil {
+		order := w.order
+		if order == 0 {
+			order = int64(at) * storage.OrderScale
+		}
+		if err := w.AddMissing(ctx, w.room.Number, pos, order, w.missing); err != nil {
 			return err
 		}
 	}
 	if err := w.RemoveMissing(ctx, w.room.Number, []string{w.stored.ID}); err != nil {
 		return err
 	}
-	if w.status != storage.Accepted {
+	if w.status != storage.Accepted || w.order != 0 {
 		return nil
 	}
 	return w.accept(ctx, at)
@@ -289,6 +297,7 @@ func (w *forkWriting) newState(ctx context.Context, changes []change) (*packed, 
 // accept makes the event part of the room.
 func (w *forkWriting) accept(ctx context.Context, at stream.Pos) error {
 	rendered := NewClientEvent(w.stored)
+	rendered.Gap = len(w.missing) > 0
 	replaced, resets, err := w.changeState(ctx, at)
 	if err != nil {
 		return err

@@ -337,7 +337,7 @@ func (w *entering) run(ctx context.Context, join *arrival, state []storage.Event
 	if err := w.InsertEvent(ctx, stored); err != nil {
 		return err
 	}
-	if err := w.AddMissing(ctx, w.room.Number, pos, join.PrevEvents()); err != nil {
+	if err := w.AddMissing(ctx, w.room.Number, pos, stored.Order, join.PrevEvents()); err != nil {
 		return err
 	}
 	w.room.State, w.room.Extremities, w.room.Depth = after.id, []string{join.ID}, join.Depth
@@ -345,6 +345,7 @@ func (w *entering) run(ctx context.Context, join *arrival, state []storage.Event
 		return err
 	}
 	rendered := NewClientEvent(stored)
+	rendered.Gap = true
 	if replaced != nil {
 		rendered.Replaced = replaced.Event
 	}

@@ -108,8 +108,9 @@ type intake struct {
 	room     *storage.Room
 	verdicts map[string]error
 	claimed  map[string][]change // the states before events that the origin says are so
-	outliers map[string]struct{} // those of the events that are stored as outliers
+	outliers map[string]struct{} // those of the events that are stored, and have no place in the graph
 	relay    bool                // this server passes the events on to the others in the room
+	orders   map[string]int64    // places in the room's order, of events from before a gap
 }
 
 // unknown are those of the events that have no place in the graph yet, each after those
@@ -122,10 +123,11 @@ func (in *intake) unknown(ctx context.Context, events []*matrix.Event) ([]*matri
 	stored, err := in.rooms.db.KnownEvents(ctx, ids)
 	fresh := slices.DeleteFunc(slices.Clone(events), func(e *matrix.Event) bool {
 		known, found := stored[e.ID]
-		if found && known.Status == storage.Outlier {
+		unplaced := found && (known.Status == storage.Outlier || known.Status == storage.OutOfBand)
+		if unplaced {
 			in.outliers[e.ID] = struct{}{}
 		}
-		return found && known.Status != storage.Outlier
+		return found && !unplaced
 	})
 	return byAncestry(fresh), err
 }
@@ -158,6 +160,9 @@ func (in *intake) place(ctx context.Context, hot *hotRoom, events []*matrix.Even
 // leaves it.
 func (in *intake) follows(b *batch, a *arrival) bool {
 	previous := a.PrevEvents()
+	if in.orders != nil {
+		return false
+	}
 	if _, stored := in.outliers[a.ID]; stored || in.claimed[a.ID] != nil || len(previous) != len(b.room.Extremities) {
 		return false
 	}
@@ -240,12 +245,13 @@ func (in *intake) fork(ctx context.Context, hot *hotRoom, a *arrival) error {
 	if verdict == nil {
 		verdict = r.checkStateBefore(ctx, in.room.Number, a.Event, f.before)
 	}
+	f.order = in.orders[a.ID]
 	switch {
 	case errors.Is(verdict, matrix.Forbidden):
 		f.status = storage.Rejected
 	case verdict != nil:
 		return verdict
-	default:
+	case f.order == 0:
 		if soft := r.checkCurrentState(ctx, hot, a.Event); errors.Is(soft, matrix.Forbidden) {
 			f.status = storage.SoftFailed
 		} else if soft != nil {

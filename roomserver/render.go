@@ -20,6 +20,8 @@ type ClientEvent struct {
 	// StrippedState is what an invited or knocking user is shown of the room: a JSON
 	// list; nil for other events.
 	StrippedState []byte
+	// Gap tells that events before this one are not known.
+	Gap bool
 	// Servers are the other servers that this one has to send the event to: it is of
 	// a user of this server, and they were in the room before it or are after it.
 	Servers []string

@@ -109,7 +109,7 @@ func (r *Rooms) Messages(ctx context.Context, a Access, q PageQuery) (Page, erro
 	}
 	for scanned := 0; scanned < scanLimit; {
 		want := min(max(q.Limit-len(page.Events), 10), 200)
-		events, err := r.pageOf(ctx, a.Room.Number, q.Backwards, page.End, low, high, want)
+		events, err := r.pageWithoutGap(ctx, a, q.Backwards, page.End, low, high, want)
 		if err != nil {
 			return Page{}, err
 		}
@@ -127,6 +127,25 @@ func (r *Rooms) Messages(ctx context.Context, a Access, q PageQuery) (Page, erro
 	}
 	page.More = true
 	return page, nil
+}
+
+// pageWithoutGap is pageOf after events that are missing there were fetched, if they
+// are to be had.
+func (r *Rooms) pageWithoutGap(ctx context.Context, a Access, backwards bool, from Token, low, high int64, limit int) ([]storage.Event, error) {
+	for round := 0; ; round++ {
+		events, err := r.pageOf(ctx, a.Room.Number, backwards, from, low, high, limit)
+		if err != nil || !backwards || r.remote == nil || !a.Room.Resident || round == backfillRounds {
+			return events, err
+		}
+		oldest := int64(beforeAll)
+		if len(events) == limit {
+			oldest = events[limit-1].Order
+		}
+		fetched, err := r.backfill(ctx, &a.Room, oldest, min(high, int64(from)+1), limit)
+		if err != nil || !fetched {
+			return events, err
+		}
+	}
 }
 
 func (r *Rooms) pageOf(ctx context.Context, room int64, backwards bool, from Token, low, high int64, limit int) ([]storage.Event, error) {

@@ -41,18 +41,37 @@ type MissingEvent struct {
 
 // MissingEvents are the gaps before events of the room, the latest first.
 func (q *Reader) MissingEvents(ctx context.Context, room int64) ([]MissingEvent, error) {
-	return selectAll(ctx, q, `SELECT m.event_id, m.child, e.ord FROM missing_events m JOIN events e ON e.pos = m.child
-		WHERE m.room = $1 ORDER BY e.ord DESC`,
+	return selectAll(ctx, q, `SELECT event_id, child, ord FROM missing_events WHERE room = $1 ORDER BY ord DESC`,
 		func(row scanner, m *MissingEvent) error { return row.Scan(&m.EventID, &m.Child, &m.ChildOrder) }, room)
 }
 
-// AddMissing notes that the event at child follows events that are not known.
-func (tx *Tx) AddMissing(ctx context.Context, room int64, child stream.Pos, eventIDs []string) error {
+// GapsIn are the places in the order of rooms, by room, of events before which others
+// are missing.
+func (q *Reader) GapsIn(ctx context.Context, rooms []int64) (map[int64]map[int64]bool, error) {
+	gaps := map[int64]map[int64]bool{}
+	if len(rooms) == 0 {
+		return gaps, nil
+	}
+	err := q.each(ctx, `SELECT room, ord FROM missing_events WHERE room = ANY($1)`, func(row scanner) error {
+		var room, order int64
+		err := row.Scan(&room, &order)
+		if gaps[room] == nil {
+			gaps[room] = map[int64]bool{}
+		}
+		gaps[room][order] = true
+		return err
+	}, Ints(rooms))
+	return gaps, err
+}
+
+// AddMissing notes that the event at child, whose place is order, follows events that
+// are not known.
+func (tx *Tx) AddMissing(ctx context.Context, room int64, child stream.Pos, order int64, eventIDs []string) error {
 	rows := make([][]any, len(eventIDs))
 	for i, id := range eventIDs {
-		rows[i] = []any{room, id, child}
+		rows[i] = []any{room, id, child, order}
 	}
-	return tx.execEach(ctx, `INSERT INTO missing_events (room, event_id, child) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, rows)
+	return tx.execEach(ctx, `INSERT INTO missing_events (room, event_id, child, ord) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`, rows)
 }
 
 // RemoveMissing notes that these events are known now, or will never be.

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"database/sql"
+	"strconv"
 
 	"beep/matrix"
 	"beep/stream"
@@ -111,6 +112,10 @@ func numbers(rooms map[int64]RoomInfo) Ints {
 	return list
 }
 
+// isLive is the condition that an event has come live: what was fetched later has an
+// order between those of two positions.
+func isLive(table string) string { return table + ".ord % " + strconv.Itoa(OrderScale) + " = 0" }
+
 // Timelines are the last events of each room with after < pos <= upTo, at most
 // limit of each, in no order.
 func (q *Reader) Timelines(ctx context.Context, rooms map[int64]RoomInfo, after, upTo stream.Pos, limit int) ([]Event, error) {
@@ -120,10 +125,11 @@ func (q *Reader) Timelines(ctx context.Context, rooms map[int64]RoomInfo, after,
 	// The first part finds where each room's last events begin with one step through
 	// the index, whatever the room's size.
 	return q.readTimelineEvents(ctx, rooms, `WITH begins AS MATERIALIZED (
-			SELECT r.nid AS room, COALESCE((SELECT f.ord FROM events f WHERE f.room = r.nid AND f.ord <= $2 AND f.ord > $3
+			SELECT r.nid AS room, COALESCE((SELECT f.ord FROM events f WHERE f.room = r.nid AND f.ord <= $2 AND f.ord > $3 AND `+isLive("f")+`
 				ORDER BY f.ord DESC LIMIT 1 OFFSET $4), $3 + 1) AS ord
 			FROM rooms r WHERE r.nid = ANY($1))
-		SELECT `+timelineEventColumns+` FROM begins b JOIN events e ON e.room = b.room AND e.ord >= b.ord AND e.ord <= $2`,
+		SELECT `+timelineEventColumns+` FROM begins b JOIN events e ON e.room = b.room AND e.ord >= b.ord AND e.ord <= $2
+			AND `+isLive("e"),
 		numbers(rooms), int64(upTo)*OrderScale, int64(after)*OrderScale, limit-1)
 }
 
@@ -135,10 +141,11 @@ func (q *Reader) TimelinesUntil(ctx context.Context, rooms map[int64]RoomInfo, l
 		return nil, nil
 	}
 	return q.readTimelineEvents(ctx, rooms, `WITH begins AS MATERIALIZED (
-			SELECT l.room, l.ord AS last, COALESCE((SELECT f.ord FROM events f WHERE f.room = l.room AND f.ord <= l.ord AND f.ord > $2
+			SELECT l.room, l.ord AS last, COALESCE((SELECT f.ord FROM events f WHERE f.room = l.room AND f.ord <= l.ord AND f.ord > $2 AND `+isLive("f")+`
 				ORDER BY f.ord DESC LIMIT 1 OFFSET $3), $2 + 1) AS ord
 			FROM events l WHERE l.pos = ANY($1))
-		SELECT `+timelineEventColumns+` FROM begins b JOIN events e ON e.room = b.room AND e.ord >= b.ord AND e.ord <= b.last`,
+		SELECT `+timelineEventColumns+` FROM begins b JOIN events e ON e.room = b.room AND e.ord >= b.ord AND e.ord <= b.last
+			AND `+isLive("e"),
 		Ints(last), int64(after)*OrderScale, limit-1)
 }
 

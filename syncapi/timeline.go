@@ -51,8 +51,13 @@ func (g *gathering) timelines(ctx context.Context) error {
 		stored = slices.DeleteFunc(stored, func(r *room) bool { return r.complete || len(r.timeline) > g.limit })
 		last = size
 	}
+	gaps, err := g.api.db.GapsIn(ctx, g.numbers(func(r *room) bool { return r.stored }))
+	if err != nil {
+		return err
+	}
 	for _, r := range g.order {
 		g.cut(r)
+		r.cutAtGap(gaps[r.number])
 	}
 	return g.render(ctx)
 }
@@ -221,6 +226,18 @@ func (g *gathering) cut(r *room) {
 		r.limited = true // what was before the user may perhaps see after a join
 		if g.wants(r.own.Event) {
 			r.timeline = []shown{*r.own}
+		}
+	}
+}
+
+// cutAtGap lets the timeline begin at the last event before which others are missing: a
+// client would take what is before it for what it follows.
+func (r *room) cutAtGap(gaps map[int64]bool) {
+	for i := len(r.timeline) - 1; i >= 0; i-- {
+		e := &r.timeline[i]
+		if gaps[e.Order] || e.rendered != nil && e.rendered.Gap {
+			r.timeline, r.limited = r.timeline[i:], true
+			return
 		}
 	}
 }

@@ -12,12 +12,14 @@ CREATE TABLE room_servers (
 ) /* WITHOUT ROWID */;
 CREATE INDEX room_servers_server ON room_servers (server, room);
 
--- Where the events that are known here have a gap before them: child, an event in
--- the timeline of the room, follows event_id, which is not known.
+-- Where the events that are known here have a gap before them: child follows
+-- event_id, which is not known. ord is the child's place in the order of the room,
+-- or would be if it were in the timeline.
 CREATE TABLE missing_events (
     room     BIGINT NOT NULL,
     event_id TEXT NOT NULL,
     child    BIGINT NOT NULL,                -- pos
+    ord      BIGINT NOT NULL,
     PRIMARY KEY (room, event_id, child)
 ) /* WITHOUT ROWID */;
 
@@ -28,13 +30,24 @@ CREATE TABLE early_redactions (
     PRIMARY KEY (event_id, redaction)
 ) /* WITHOUT ROWID */;
 
--- How far each server has been sent what is for it, and when it is tried again.
+-- The servers that have not been sent everything that is for them, how far they have,
+-- and when they are tried again. Server '' stands for all servers that have no row.
 CREATE TABLE destinations (
     server   TEXT PRIMARY KEY,
     cursor   BIGINT NOT NULL,                -- everything up to this position was sent
     failures BIGINT NOT NULL DEFAULT 0,      -- in a row
     retry_ts BIGINT NOT NULL DEFAULT 0       -- ms: not before
 );
+
+-- Events that room_servers and the server of their sender do not say enough about: for a
+-- server that is not in the room, as the end of an invite, or, with server '', events of
+-- other servers that this one passes on to all in the room.
+CREATE TABLE outgoing_events (
+    server TEXT NOT NULL,
+    at     BIGINT NOT NULL,                  -- in the log
+    pos    BIGINT NOT NULL,                  -- events.pos
+    PRIMARY KEY (server, at)
+) /* WITHOUT ROWID */;
 
 -- What has to reach a server besides events and must not be lost.
 CREATE TABLE outgoing_edus (

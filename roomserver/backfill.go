@@ -1,0 +1,151 @@
+package roomserver
+
+import (
+	"context"
+
+	"beep/matrix"
+	"beep/storage"
+)
+
+const (
+	// backfillLimit is how many events are fetched at once.
+	backfillLimit = 100
+	// backfillStep is the distance in the room's order between events that are fetched,
+	// where there is room for it.
+	backfillStep = 64
+	// backfillRounds is how often one page is filled up: what comes may be events that
+	// are not shown.
+	backfillRounds = 10
+	// backfillServers is how many servers are asked for what one page lacks.
+	backfillServers = 3
+)
+
+// backfill fetches what is missing before the latest event with a gap that lies within
+// an order of after <= order < before. It tells whether anything was found.
+func (r *Rooms) backfill(ctx context.Context, room *storage.Room, after, before int64, limit int) (bool, error) {
+	gap, err := r.gapWithin(ctx, room.Number, after, before)
+	if err != nil || len(gap) == 0 {
+		return false, err
+	}
+	leave, err := r.inbound.enter(ctx, room.ID)
+	if err != nil {
+		return false, err
+	}
+	defer leave()
+	// Somebody may have done it meanwhile.
+	again, err := r.gapWithin(ctx, room.Number, after, before)
+	if err != nil || len(again) == 0 || again[0] != gap[0] {
+		return true, err
+	}
+	servers, err := serversIn(ctx, r.db, room.Number)
+	if err != nil {
+		return false, err
+	}
+	asked := 0
+	for server := range servers {
+		if server == r.signer.ServerName || asked == backfillServers {
+			continue
+		}
+		asked++
+		found, err := r.backfillFrom(ctx, server, room, gap, min(max(limit, 10), backfillLimit))
+		if found || ctx.Err() != nil {
+			return found, ctx.Err()
+		}
+		if err != nil {
+			r.log.Info("another server does not give older events", "room", room.ID, "server", server, "error", err)
+		}
+	}
+	return false, nil
+}
+
+// gapWithin are the missing events before the latest event that has some and lies in
+// after <= order < before.
+func (r *Rooms) gapWithin(ctx context.Context, room int64, after, before int64) ([]storage.MissingEvent, error) {
+	all, err := r.db.MissingEvents(ctx, room)
+	var gap []storage.MissingEvent
+	for _, m := range all {
+		if m.ChildOrder >= after && m.ChildOrder < before && (len(gap) == 0 || m.Child == gap[0].Child) {
+			gap = append(gap, m)
+		}
+	}
+	return gap, err
+}
+
+func (r *Rooms) backfillFrom(ctx context.Context, server string, room *storage.Room, gap []storage.MissingEvent, limit int) (bool, error) {
+	from := make([]string, len(gap))
+	for i, m := range gap {
+		from[i] = m.EventID
+	}
+	raws, err := r.remote.Backfill(ctx, server, room.ID, from, limit)
+	if err != nil {
+		return false, err
+	}
+	in := r.newIntake(server, room)
+	events, err := in.unknown(ctx, in.ancestors(from, r.checked(ctx, room, raws)))
+	if err != nil || len(events) == 0 {
+		return false, err
+	}
+	if err := in.order(ctx, gap[0].ChildOrder, events); err != nil {
+		return false, err
+	}
+	open, err := in.open(ctx, events)
+	if err != nil {
+		return false, err
+	}
+	for _, e := range open {
+		if err := in.claimState(ctx, e); err != nil {
+			return false, err
+		}
+	}
+	if err := in.fetchAuth(ctx, events); err != nil {
+		return false, err
+	}
+	err = r.hot.with(ctx, room.ID, func(hot *hotRoom) error { return in.place(ctx, hot, events) })
+	return err == nil, err
+}
+
+// ancestors are those of the events that were asked for, or that lead from there back.
+func (in *intake) ancestors(from []string, events []*matrix.Event) []*matrix.Event {
+	byID := make(map[string]*matrix.Event, len(events))
+	for _, e := range events {
+		byID[e.ID] = e
+	}
+	var found []*matrix.Event
+	for next := from; len(next) > 0; {
+		var further []string
+		for _, id := range next {
+			if e := byID[id]; e != nil {
+				delete(byID, id)
+				found, further = append(found, e), append(further, e.PrevEvents()...)
+			}
+		}
+		next = further
+	}
+	return found
+}
+
+// order gives the events, oldest first, their places in the room's order before a child.
+func (in *intake) order(ctx context.Context, child int64, events []*matrix.Event) error {
+	previous, err := in.rooms.db.EventsBackward(ctx, in.room.Number, child, beforeAll, 1)
+	if err != nil {
+		return err
+	}
+	floor := int64(beforeAll)
+	if len(previous) > 0 {
+		floor = previous[0].Order
+	}
+	n := int64(len(events))
+	step := min(backfillStep, (child-floor-1)/n)
+	if step < 1 {
+		return matrix.BadState.Withf("There is no place left for older events of %s", in.room.ID)
+	}
+	in.orders = make(map[string]int64, n)
+	for i, e := range events {
+		order := child - (n-int64(i))*step
+		if order%storage.OrderScale == 0 {
+			order++ // such places are for events that arrive live
+		}
+		in.orders[e.ID] = order
+	}
+	return nil
+}

@@ -4,6 +4,8 @@
 package clientapi
 
 import (
+	"context"
+	"encoding/json"
 	"net/http"
 
 	"beep/account"
@@ -20,11 +22,20 @@ type Parts struct {
 	Filters  *account.Filters
 	Presence *account.Presence
 	Typing   *roomserver.Typing
+	// Remote asks other servers; nil for a server that is alone.
+	Remote Remote
 	// BaseURL is told to clients that log in or look for it, as the address of this
 	// server; "" tells them nothing.
 	BaseURL string
 	// WellKnown is what is served under /.well-known/matrix/ besides.
 	WellKnown config.WellKnown
+}
+
+// Remote is what the API asks of other servers.
+type Remote interface {
+	// QueryProfile gives the fields of a user's profile, or the one that is named
+	// unless field is "".
+	QueryProfile(ctx context.Context, userID, field string) (map[string]json.RawMessage, error)
 }
 
 // API has the handlers.
@@ -34,6 +45,7 @@ type API struct {
 	filters   *account.Filters
 	presence  *account.Presence
 	typing    *roomserver.Typing
+	remote    Remote
 	baseURL   string
 	wellKnown config.WellKnown
 }
@@ -41,7 +53,7 @@ type API struct {
 // New is the API over these parts.
 func New(p Parts) *API {
 	return &API{accounts: p.Accounts, rooms: p.Rooms, filters: p.Filters, presence: p.Presence, typing: p.Typing,
-		baseURL: p.BaseURL, wellKnown: p.WellKnown}
+		remote: p.Remote, baseURL: p.BaseURL, wellKnown: p.WellKnown}
 }
 
 // Routes registers all routes of the API.

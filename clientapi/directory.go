@@ -18,11 +18,8 @@ type aliasAnswer struct {
 
 // resolveAlias is GET /directory/room/{roomAlias}.
 func (a *API) resolveAlias(ctx context.Context, _ web.Nobody, req *aliasRequest) (*aliasAnswer, error) {
-	id, err := a.rooms.ResolveAlias(ctx, req.Alias)
-	if err != nil {
-		return nil, err
-	}
-	return &aliasAnswer{id, []string{a.rooms.ServerName()}}, nil
+	id, servers, err := a.rooms.ResolveAlias(ctx, req.Alias)
+	return &aliasAnswer{id, servers}, err
 }
 
 type setAliasRequest struct {

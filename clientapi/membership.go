@@ -22,7 +22,7 @@ type joinRequest struct {
 
 // change reads the body of a join or knock.
 func (req *joinRequest) change(who *account.Caller) (roomserver.MemberChange, error) {
-	c := roomserver.MemberChange{Sender: who.UserID, Guest: who.Guest}
+	c := roomserver.MemberChange{Sender: who.UserID, Guest: who.Guest, Via: append(req.Via, req.Old...)}
 	if raw, ok := req.Body["reason"]; ok {
 		if err := json.Unmarshal(raw, &c.Reason); err != nil {
 			return c, matrix.BadJSON.With("reason must be a string")
@@ -40,11 +40,7 @@ func (req *joinRequest) change(who *account.Caller) (roomserver.MemberChange, er
 
 // join is POST /join/{roomIdOrAlias} and POST /rooms/{roomId}/join.
 func (a *API) join(ctx context.Context, who *account.Caller, req *joinRequest) (*roomID, error) {
-	room, err := a.resolveRoom(ctx, req.Room)
-	if err != nil {
-		return nil, err
-	}
-	c, err := req.change(who)
+	room, c, err := a.wanted(ctx, who, req)
 	if err != nil {
 		return nil, err
 	}
@@ -57,11 +53,7 @@ func (a *API) join(ctx context.Context, who *account.Caller, req *joinRequest) (
 
 // knock is POST /knock/{roomIdOrAlias}.
 func (a *API) knock(ctx context.Context, who *account.Caller, req *joinRequest) (*roomID, error) {
-	room, err := a.resolveRoom(ctx, req.Room)
-	if err != nil {
-		return nil, err
-	}
-	c, err := req.change(who)
+	room, c, err := a.wanted(ctx, who, req)
 	if err != nil {
 		return nil, err
 	}
@@ -71,15 +63,22 @@ func (a *API) knock(ctx context.Context, who *account.Caller, req *joinRequest) 
 	return &roomID{room}, nil
 }
 
-// resolveRoom is the room that a room id or an alias names.
-func (a *API) resolveRoom(ctx context.Context, idOrAlias string) (string, error) {
-	if strings.HasPrefix(idOrAlias, "#") {
-		return a.rooms.ResolveAlias(ctx, idOrAlias)
+// wanted is the room that a join or knock is about, by its id or an alias, and what is
+// asked for.
+func (a *API) wanted(ctx context.Context, who *account.Caller, req *joinRequest) (roomID string, c roomserver.MemberChange, err error) {
+	if c, err = req.change(who); err != nil {
+		return "", c, err
 	}
-	if !matrix.ValidRoomID(idOrAlias) {
-		return "", matrix.InvalidParam.Withf("%q is neither a room id nor a room alias", idOrAlias)
+	if strings.HasPrefix(req.Room, "#") {
+		var servers []string
+		roomID, servers, err = a.rooms.ResolveAlias(ctx, req.Room)
+		c.Via = append(c.Via, servers...)
+		return roomID, c, err
 	}
-	return idOrAlias, nil
+	if !matrix.ValidRoomID(req.Room) {
+		return "", c, matrix.InvalidParam.Withf("%q is neither a room id nor a room alias", req.Room)
+	}
+	return req.Room, c, nil
 }
 
 type reasonRequest struct {

@@ -15,8 +15,25 @@ type profileRequest struct {
 
 // profile is GET /profile/{userId}.
 func (a *API) profile(ctx context.Context, _ web.Nobody, req *profileRequest) (*map[string]json.RawMessage, error) {
+	if a.elsewhere(req.UserID) {
+		return a.remoteProfile(ctx, req.UserID, "")
+	}
 	profile, err := a.accounts.Profile(ctx, req.UserID)
 	return &profile, err
+}
+
+// elsewhere tells whether another server has the user's profile, and can be asked.
+func (a *API) elsewhere(userID string) bool {
+	return a.remote != nil && matrix.ValidUserID(userID) && matrix.ServerOf(userID) != a.rooms.ServerName()
+}
+
+// remoteProfile asks the user's own server.
+func (a *API) remoteProfile(ctx context.Context, userID, field string) (*map[string]json.RawMessage, error) {
+	fields, err := a.remote.QueryProfile(ctx, userID, field)
+	if err == nil && field != "" && fields[field] == nil {
+		err = matrix.NotFound.With("The profile has no such field")
+	}
+	return &fields, err
 }
 
 type profileFieldRequest struct {
@@ -26,6 +43,9 @@ type profileFieldRequest struct {
 
 // profileField is GET /profile/{userId}/{keyName}.
 func (a *API) profileField(ctx context.Context, _ web.Nobody, req *profileFieldRequest) (*map[string]json.RawMessage, error) {
+	if a.elsewhere(req.UserID) {
+		return a.remoteProfile(ctx, req.UserID, req.Key)
+	}
 	value, err := a.accounts.ProfileField(ctx, req.UserID, req.Key)
 	return &map[string]json.RawMessage{req.Key: value}, err
 }

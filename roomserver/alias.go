@@ -27,16 +27,42 @@ func (r *Rooms) newRoomAlias(ctx context.Context, localpart string) (string, err
 	return alias, nil
 }
 
-// ResolveAlias finds the room that an alias of this server points to.
-func (r *Rooms) ResolveAlias(ctx context.Context, alias string) (roomID string, err error) {
-	if !matrix.ValidRoomAlias(alias) {
-		return "", matrix.InvalidParam.Withf("%q is not a room alias", alias)
+// maxAliasServers bounds the servers that are told with an alias.
+const maxAliasServers = 50
+
+// ResolveAlias finds the room that an alias points to, and servers that are in the room;
+// for an alias of another server it asks that one.
+func (r *Rooms) ResolveAlias(ctx context.Context, alias string) (roomID string, servers []string, err error) {
+	switch {
+	case !matrix.ValidRoomAlias(alias):
+		return "", nil, matrix.InvalidParam.Withf("%q is not a room alias", alias)
+	case r.local(alias):
+		return r.ResolveOwnAlias(ctx, alias)
+	case r.remote == nil:
+		return "", nil, errNoAlias
 	}
+	return r.remote.ResolveAlias(ctx, alias)
+}
+
+var errNoAlias = matrix.NotFound.With("There is no such room alias")
+
+// ResolveOwnAlias is [Rooms.ResolveAlias] for aliases of this server alone.
+func (r *Rooms) ResolveOwnAlias(ctx context.Context, alias string) (roomID string, servers []string, err error) {
 	a, err := r.db.AliasByName(ctx, alias)
 	if errors.Is(err, storage.ErrNotFound) {
-		return "", matrix.NotFound.With("There is no such room alias")
+		return "", nil, errNoAlias
+	} else if err != nil {
+		return "", nil, err
 	}
-	return a.RoomID, err
+	members, err := serversIn(ctx, r.db, a.Room)
+	servers = []string{r.signer.ServerName}
+	for server := range members {
+		if server != r.signer.ServerName && len(servers) < maxAliasServers {
+			servers = append(servers, server)
+		}
+	}
+	slices.Sort(servers[1:])
+	return a.RoomID, servers, err
 }
 
 // SetAlias makes an alias of this server point to a room that the user is in.

@@ -3,10 +3,19 @@ package roomserver_test
 import (
 	"context"
 	"encoding/json"
+
+	"beep/matrix"
 )
 
 func (p *peer) MissingEvents(ctx context.Context, server, roomID string, earliest, latest []string, limit int) ([]json.RawMessage, error) {
 	return nil, errDown
+}
+func (p *peer) ResolveAlias(ctx context.Context, alias string) (string, []string, error) {
+	to, err := p.net.reach(matrix.ServerOf(alias))
+	if err != nil {
+		return "", nil, err
+	}
+	return to.rooms.ResolveOwnAlias(ctx, alias)
 }
 func (p *peer) Backfill(ctx context.Context, server, roomID string, from []string, limit int) ([]json.RawMessage, error) {
 	return nil, errDown

@@ -164,7 +164,7 @@ func TestCreateIsAllOrNothing(t *testing.T) {
 			if _, err := rooms.Create(t.Context(), d); err == nil {
 				t.Errorf("%s: no error", name)
 			}
-			if _, err := rooms.ResolveAlias(t.Context(), "#taken:hs.example"); !errors.Is(err, matrix.NotFound) {
+			if _, _, err := rooms.ResolveAlias(t.Context(), "#taken:hs.example"); !errors.Is(err, matrix.NotFound) {
 				t.Errorf("%s: the alias was made: %v", name, err)
 			}
 		}

@@ -81,9 +81,13 @@ func (r *Rooms) backfillFrom(ctx context.Context, server string, room *storage.R
 		return false, err
 	}
 	in := r.newIntake(server, room)
-	events, err := in.unknown(ctx, in.ancestors(from, r.checked(ctx, room, raws)))
-	if err != nil || len(events) == 0 {
+	events, err := in.unknown(ctx, r.checked(ctx, room, raws))
+	if err != nil {
 		return false, err
+	}
+	// What lies behind events that are known belongs to another gap.
+	if events = byAncestry(ancestors(from, events)); len(events) == 0 {
+		return false, nil
 	}
 	if err := in.order(ctx, gap[0].ChildOrder, events); err != nil {
 		return false, err
@@ -104,8 +108,8 @@ func (r *Rooms) backfillFrom(ctx context.Context, server string, room *storage.R
 	return err == nil, err
 }
 
-// ancestors are those of the events that were asked for, or that lead from there back.
-func (in *intake) ancestors(from []string, events []*matrix.Event) []*matrix.Event {
+// ancestors are those of the events that were asked for, or that these lead back to.
+func ancestors(from []string, events []*matrix.Event) []*matrix.Event {
 	byID := make(map[string]*matrix.Event, len(events))
 	for _, e := range events {
 		byID[e.ID] = e

@@ -5,11 +5,18 @@ import (
 	"encoding/json"
 
 	"beep/matrix"
+	"beep/roomserver"
 )
 
-func (p *peer) MissingEvents(ctx context.Context, server, roomID string, earliest, latest []string, limit int) ([]json.RawMessage, error) {
-	return nil, errDown
+// asked is another server with its answers to questions about rooms.
+func (p *peer) asked(server string) (*peer, *roomserver.Serving, error) {
+	to, err := p.net.reach(server)
+	if err != nil || p.down {
+		return nil, nil, errDown
+	}
+	return to, to.serving, nil
 }
+
 func (p *peer) ResolveAlias(ctx context.Context, alias string) (string, []string, error) {
 	to, err := p.net.reach(matrix.ServerOf(alias))
 	if err != nil {
@@ -17,18 +24,79 @@ func (p *peer) ResolveAlias(ctx context.Context, alias string) (string, []string
 	}
 	return to.rooms.ResolveOwnAlias(ctx, alias)
 }
+
+func (p *peer) MissingEvents(ctx context.Context, server, roomID string, earliest, latest []string, limit int) ([]json.RawMessage, error) {
+	_, serving, err := p.asked(server)
+	if err != nil {
+		return nil, err
+	}
+	events, err := serving.MissingEvents(ctx, p.name, roomID, roomserver.MissingQuery{Earliest: earliest, Latest: latest, Limit: limit})
+	return jsonOf(events), err
+}
+
 func (p *peer) Backfill(ctx context.Context, server, roomID string, from []string, limit int) ([]json.RawMessage, error) {
-	return nil, errDown
+	_, serving, err := p.asked(server)
+	if err != nil {
+		return nil, err
+	}
+	events, err := serving.Backfill(ctx, p.name, roomID, from, limit)
+	return jsonOf(events), err
 }
+
 func (p *peer) StateIDs(ctx context.Context, server, roomID, eventID string) (state, auth []string, err error) {
-	return nil, nil, errDown
+	_, serving, err := p.asked(server)
+	if err != nil {
+		return nil, nil, err
+	}
+	before, err := serving.StateBefore(ctx, p.name, roomID, eventID)
+	if err != nil {
+		return nil, nil, err
+	}
+	if state, err = serving.IDs(ctx, before.State); err != nil {
+		return nil, nil, err
+	}
+	auth, err = serving.IDs(ctx, before.AuthChain)
+	return state, auth, err
 }
+
 func (p *peer) State(ctx context.Context, server, roomID, eventID string) (state, auth []json.RawMessage, err error) {
-	return nil, nil, errDown
+	_, serving, err := p.asked(server)
+	if err != nil {
+		return nil, nil, err
+	}
+	before, err := serving.StateBefore(ctx, p.name, roomID, eventID)
+	if err != nil {
+		return nil, nil, err
+	}
+	events, err := serving.Load(ctx, before.State)
+	if err != nil {
+		return nil, nil, err
+	}
+	chain, err := serving.Load(ctx, before.AuthChain)
+	return jsonOf(events), jsonOf(chain), err
 }
+
 func (p *peer) Event(ctx context.Context, server, eventID string) (json.RawMessage, error) {
-	return nil, errDown
+	_, serving, err := p.asked(server)
+	if err != nil {
+		return nil, err
+	}
+	e, err := serving.Event(ctx, p.name, eventID)
+	if err != nil {
+		return nil, err
+	}
+	return e.JSON, nil
 }
+
 func (p *peer) EventAuth(ctx context.Context, server, roomID, eventID string) ([]json.RawMessage, error) {
-	return nil, errDown
+	_, serving, err := p.asked(server)
+	if err != nil {
+		return nil, err
+	}
+	chain, err := serving.AuthChain(ctx, p.name, roomID, eventID)
+	if err != nil {
+		return nil, err
+	}
+	events, err := serving.Load(ctx, chain)
+	return jsonOf(events), err
 }

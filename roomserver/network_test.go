@@ -29,14 +29,15 @@ type network struct {
 
 // peer is one server.
 type peer struct {
-	net    *network
-	name   string
-	db     *storage.DB
-	signer *matrix.Signer
-	rooms  *roomserver.Rooms
-	read   stream.Pos // up to where it is known what it has for others
-	queues map[string][]*roomserver.ClientEvent
-	down   bool // nobody reaches it
+	net     *network
+	name    string
+	db      *storage.DB
+	signer  *matrix.Signer
+	rooms   *roomserver.Rooms
+	serving *roomserver.Serving
+	read    stream.Pos // up to where it is known what it has for others
+	queues  map[string][]*roomserver.ClientEvent
+	down    bool // nobody reaches it
 }
 
 var errDown = errors.New("the server is down")
@@ -51,6 +52,7 @@ func newNetwork(t testing.TB, n int, open func(testing.TB) string) *network {
 		p := &peer{net: net, name: name, db: storagetest.Open(t, open(t)),
 			signer: &matrix.Signer{ServerName: name, KeyID: "ed25519:k", Key: ed25519.NewKeyFromSeed(seed)}}
 		p.rooms = roomserver.New(roomserver.Options{DB: p.db, Signer: p.signer, DefaultVersion: "12", Remote: p, Logger: slog.New(slog.DiscardHandler)})
+		p.serving = roomserver.NewServing(p.rooms)
 		p.read, p.queues = p.db.Clock.Current(), map[string][]*roomserver.ClientEvent{}
 		net.servers[name] = p
 		err := p.db.Write(t.Context(), func(tx *storage.Tx) error {
@@ -478,6 +480,42 @@ func TestRestrictedAcrossServers(t *testing.T) {
 			c.join(roomID, userOf("c", "carol"), "a")
 			net.deliver()
 			net.agree(roomID, "a", "b", "c")
+		}
+	})
+}
+
+// A server that was not there for long asks for what it has missed, and whoever reads
+// back finds it.
+func TestGapsAreFilled(t *testing.T) {
+	eachNetwork(t, 2, func(t *testing.T, net *network) {
+		a, b := net.at("a"), net.at("b")
+		for _, missed := range []int{1, 30, 700} {
+			net.t = t
+			roomID := create(t, a.rooms, roomserver.RoomDraft{Creator: userOf("a", "alice"), Preset: "public_chat"})
+			var want []string
+			speak := func(text string) {
+				want = append(want, text)
+				say(t, a.rooms, roomID, userOf("a", "alice"), text)
+			}
+			for i := range 150 {
+				speak(fmt.Sprint("before ", i))
+			}
+			b.join(roomID, userOf("b", "bob"), "a")
+			net.deliver()
+			speak("joined")
+			net.deliver()
+			for i := range missed {
+				speak(fmt.Sprint("missed ", i))
+			}
+			setState(t, a.rooms, roomID, userOf("a", "alice"), "m.room.topic", `{"topic":"missed too"}`)
+			a.gather()
+			clear(a.queues) // the network has lost all this
+			speak("after")
+			net.deliver()
+			net.agree(roomID, "a", "b")
+			if diff := cmp.Diff(want, bodies(t, b.rooms, roomID, userOf("b", "bob"))); diff != "" {
+				t.Errorf("%d missed (-want +got):\n%s", missed, diff)
+			}
 		}
 	})
 }

@@ -2,6 +2,7 @@ package roomserver
 
 import (
 	"context"
+	"slices"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 
@@ -48,6 +49,7 @@ var (
 
 // Rooms finds those of the rooms that are known here, by id, as the server finds them.
 func (s *Serving) Rooms(ctx context.Context, server string, roomIDs []string) (map[string]*ServedRoom, error) {
+	roomIDs = slices.DeleteFunc(slices.Clone(roomIDs), func(id string) bool { return !matrix.ValidRoomID(id) })
 	found, err := s.rooms.db.ServedRooms(ctx, roomIDs, server)
 	if err != nil {
 		return nil, err

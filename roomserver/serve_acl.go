@@ -66,7 +66,9 @@ func compileACL(content []byte) *acl {
 		members = nil
 	}
 	a := &acl{ipLiterals: string(members["allow_ip_literals"]) != "false"}
-	a.allow, a.deny = compileGlobs(members["allow"]), compileGlobs(members["deny"])
+	// A dot at the end is taken off what is denied too, but never off what is allowed:
+	// that would let in more than the pattern says.
+	a.allow, a.deny = compileGlobs(members["allow"], ""), compileGlobs(members["deny"], ".")
 	// The constructor fails only for a size that is not positive.
 	a.verdicts, _ = lru.New[string, bool](verdictsCached)
 	return a
@@ -123,19 +125,19 @@ type globs struct {
 	others   []glob
 }
 
-func compileGlobs(list json.RawMessage) globs {
+func compileGlobs(list json.RawMessage, ending string) globs {
 	g := globs{names: map[string]struct{}{}, suffixes: map[string]struct{}{}}
 	var patterns []json.RawMessage
 	if json.Unmarshal(list, &patterns) != nil {
 		return g
 	}
-	seen := map[string]struct{}{}
+	seen := make(map[string]struct{}, len(patterns))
 	for _, raw := range patterns {
 		var pattern string
 		if raw[0] != '"' || json.Unmarshal(raw, &pattern) != nil {
 			continue
 		}
-		pattern = strings.TrimRight(lowerASCII(pattern), ".")
+		pattern = strings.TrimRight(lowerASCII(pattern), ending)
 		if _, twice := seen[pattern]; !twice {
 			seen[pattern] = struct{}{}
 			g.add(pattern)

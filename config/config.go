@@ -50,6 +50,9 @@ type Config struct {
 	// Who is online.
 	Presence Presence `yaml:"presence"`
 
+	// Other servers: with which this one speaks, and how it reaches them.
+	Federation Federation `yaml:"federation"`
+
 	// What one client may ask of the server.
 	Limits Limits `yaml:"limits"`
 
@@ -191,6 +194,80 @@ type Presence struct {
 	Enabled bool `yaml:"enabled"`
 }
 
+// Federation is about other servers.
+type Federation struct {
+	// Whether this server speaks with other servers at all.
+	Enabled bool `yaml:"enabled"`
+
+	// Whether it speaks only with the servers that allow names and those of the
+	// signed list; docs/federation-closed.md tells how a country or a company runs
+	// such a federation. All others are refused, whoever begins.
+	Closed bool `yaml:"closed"`
+
+	// The servers of a closed federation, by server name; with another port it is
+	// another server. "*.example.org" (in quotes) is every name under example.org,
+	// however deep, and not example.org itself. Case does not count.
+	Allow []string `yaml:"allow"`
+
+	// A list of servers that a central authority signs and publishes as a file. It
+	// counts beside allow.
+	List FederationList `yaml:"list"`
+
+	// Servers that are believed about the keys of others. Usually there are none:
+	// every server is asked for its own keys.
+	TrustedNotaries []string `yaml:"trusted_notaries"`
+
+	// Networks that requests to other servers may reach although they are private
+	// (single addresses or networks, as 10.20.0.0/16). Requests to all other private
+	// addresses are refused, whatever a name resolves to.
+	AllowedNetworks []Network `yaml:"allowed_networks"`
+
+	// A file of certificates, in PEM, whose owners may vouch for other servers, beside
+	// those whom the system trusts: a private authority of the federation.
+	CAFile string `yaml:"ca_file"`
+
+	// The file of the certificate chain, in PEM, that is shown to servers that ask
+	// for one (mutual TLS). Empty: none.
+	ClientCertificate string `yaml:"client_certificate"`
+
+	// The file of the private key of client_certificate, in PEM.
+	ClientKey string `yaml:"client_key"`
+
+	// Public keys that this server signed with before signing_key, so that others can
+	// check what it said then. An example:
+	//
+	//	old_verify_keys:
+	//	  - {id: "ed25519:a_1", key: 6Nvm3BmsmttMvmvkqok9eRa8//MaJvZ6tzZ004xCVuA, expired: 2026-01-31T12:00:00Z}
+	OldVerifyKeys []OldVerifyKey `yaml:"old_verify_keys"`
+}
+
+// FederationList says where the signed list of a closed federation is.
+type FederationList struct {
+	// The file, as `homeserver federation-list sign` makes it. It is read again when it
+	// changes; one that cannot be used leaves the last good one in force. Empty: there
+	// is no such list.
+	Path string `yaml:"path"`
+
+	// The authority's public keys, ed25519 in base64, by their ids, as `homeserver
+	// federation-list keygen` prints them. One of them must have signed the list. An
+	// example:
+	//
+	//	keys: {list_1: jFWSyXVJfwfZy5tC6cUr/ICkmKiOvMpJLCVr8Ac6K7k}
+	Keys map[string]string `yaml:"keys"`
+}
+
+// OldVerifyKey is a public key of former times.
+type OldVerifyKey struct {
+	// The key's id, as ed25519:a_1.
+	ID string `yaml:"id"`
+
+	// The public key in base64.
+	Key string `yaml:"key"`
+
+	// When it was last used, as 2026-01-31T12:00:00Z.
+	Expired Time `yaml:"expired"`
+}
+
 // Limits bounds what one client can cost.
 type Limits struct {
 	// The largest request body, as 1 MiB. Uploaded files have a limit of their own.
@@ -221,6 +298,10 @@ type Rates struct {
 
 	// Inviting people, by user.
 	Invite Rate `yaml:"invite,flow"`
+
+	// What other servers ask and tell, by server. A transaction of up to 50 events
+	// counts once.
+	Federation Rate `yaml:"federation,flow"`
 
 	// Everything else, by user (by address where nobody is logged in).
 	Other Rate `yaml:"other,flow"`

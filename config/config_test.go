@@ -57,6 +57,9 @@ func TestDefaultIsValid(t *testing.T) {
 	}
 }
 
+// someKey is a public key.
+const someKey = "jFWSyXVJfwfZy5tC6cUr/ICkmKiOvMpJLCVr8Ac6K7k"
+
 func TestFaults(t *testing.T) {
 	for _, test := range []struct {
 		name, text string
@@ -120,6 +123,32 @@ func TestFaults(t *testing.T) {
 			"contacts[0].matrix_id: expected a user ID", "contacts[0].role: is missing", "contacts[1]: needs matrix_id or", "contacts[1].role: is missing",
 		}},
 		{"level", "logging: {level: loud, format: xml}\n", []string{"expected text, json", "expected debug, info, warn, error"}},
+		{"allowed servers", "federation:\n  closed: true\n  allow: ['*.gov.pk', 'moi.gov.pk:8448', '[fd00::1]:8448', '10.1.2.3', 'MoI.Gov.PK', 'localhost']\n", nil},
+		{"no servers", "federation:\n  closed: true\n  allow:\n    - '*'\n    - a.*.pk\n    - a b\n    - '*.10.1.2.3'\n    - '*.[fd00::1]'\n    - '*..pk'\n" +
+			"    - gov.pk.\n    - ''\n    - .gov.pk\n    - '*.gov.pk.:80'\n", []string{
+			`4 federation.allow[0]: "*" is neither a server name`, `5 federation.allow[1]: "a.*.pk" is neither`, `6 federation.allow[2]: "a b" is neither`,
+			`federation.allow[3]: "*.10.1.2.3": there are no names under an IP address`, `federation.allow[4]: "*.[fd00::1]": there are no names`,
+			`federation.allow[5]: "*..pk" is neither`, `federation.allow[6]: "gov.pk." is neither`, `federation.allow[7]: "" is neither`,
+			`federation.allow[8]: ".gov.pk" is neither`, `federation.allow[9]: "*.gov.pk.:80" is neither`,
+		}},
+		{"list of an open federation", "federation: {allow: [a.pk]}\n", []string{"1 federation.allow: has no effect while federation.closed is false"}},
+		{"signed list of an open federation", "federation: {list: {path: a}}\n", []string{"federation.list.path: has no effect while"}},
+		{"closed to all", "federation: {closed: true}\n", []string{"federation.closed: admits nobody"}},
+		{"list without keys", "federation: {closed: true, list: {path: a}}\n", []string{"federation.list.keys: is missing"}},
+		{"keys without a list", "federation: {closed: true, allow: [a.pk], list: {keys: {a: " + someKey + "}}}\n", []string{"federation.list.path: is missing"}},
+		{"keys of the list", "federation: {closed: true, list: {path: a, keys: {a-b: " + someKey + ", c: c, d: AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA}}}\n", []string{
+			`keys.a-b: the id of a key has 1 to 64`, "keys.c: expected an ed25519 public key", "keys.d: expected an ed25519 public key",
+		}},
+		{"notary", "federation: {trusted_notaries: ['https://a']}\n", []string{`federation.trusted_notaries[0]: "https://a" is not a server name`}},
+		{"network", "federation: {allowed_networks: [ministry]}\n", []string{"federation.allowed_networks[0]: expected an address or a network"}},
+		{"files of TLS", "federation: {ca_file: nowhere.pem, client_key: nowhere.pem}\n", []string{
+			"federation.ca_file: cannot be read", "federation.client_certificate: is missing", "federation.client_key: cannot be read",
+		}},
+		{"old keys", "federation:\n  old_verify_keys:\n    - {id: 'ed25519:a', key: " + someKey + ", expired: 2026-01-31T12:00:00Z}\n" +
+			"    - {id: 'ed25519:a', key: " + someKey + "}\n    - {id: a, key: b, expired: 2026-01-31}\n", []string{
+			"4 federation.old_verify_keys[1].expired: is missing", `4 federation.old_verify_keys[1].id: "ed25519:a" is the id of two keys`,
+			"5 federation.old_verify_keys[2].expired: expected a date", "old_verify_keys[2].id: expected the id of a key", "old_verify_keys[2].key: expected an ed25519",
+		}},
 		{"CA file", "unsafe: {extra_ca_file: nowhere.pem}\n", []string{"unsafe.extra_ca_file: cannot be read"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -151,7 +180,7 @@ FILE:6: rooms.default_version: there is no room version "0"; take "1" to "12"`, 
 }
 
 func TestValues(t *testing.T) {
-	cfg, _, err := parse(t, `
+	cfg, dir, err := parse(t, `
 login: {access_token_lifetime: 7d, login_token_lifetime: 90s}
 limits:
   request_body: 50 MiB
@@ -162,6 +191,12 @@ trusted_proxies: [10.1.2.3/8, "fd00::1"]
 rooms: {default_version: 10}
 registration:
 well_known: {client: {org.example.feature: {enabled: true}}}
+federation:
+  closed: true
+  allow: ["*.gov.pk"]
+  list: {path: l.jws, keys: {list_1: `+someKey+`}}
+  allowed_networks: [10.20.0.0/16]
+  old_verify_keys: [{id: "ed25519:a", key: `+someKey+`, expired: 2026-01-31T17:00:00+05:00}]
 `)
 	if err != nil {
 		t.Fatal(err)
@@ -170,11 +205,13 @@ well_known: {client: {org.example.feature: {enabled: true}}}
 		cfg.Login.AccessTokenLifetime, cfg.Login.LoginTokenLifetime, cfg.Limits.RequestBody, cfg.Limits.Rates.Login,
 		cfg.Listeners[0].Mode, fmt.Sprint(cfg.Prefixes()), cfg.Rooms.DefaultVersion, cfg.Registration.PasswordMinLength,
 		cfg.WellKnown.Client["org.example.feature"], cfg.Limits.Rates.Message.Burst,
+		cfg.Federation.Enabled, cfg.Federation.List, cfg.Federation.AllowedNetworks[0].String(), cfg.Federation.OldVerifyKeys[0].Expired.UnixMilli(),
 	}
 	want := []any{
 		7 * 24 * time.Hour, 90 * time.Second, Size(50 << 20), Rate{PerSecond: 1.5, Burst: 3},
 		FileMode(0o600), "[10.0.0.0/8 fd00::1/128]", "10", 8,
 		map[string]any{"enabled": true}, Default().Limits.Rates.Message.Burst,
+		true, FederationList{Path: filepath.Join(dir, "l.jws"), Keys: map[string]string{"list_1": someKey}}, "10.20.0.0/16", int64(1769860800000),
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -189,7 +226,7 @@ func TestSizeAndDurationText(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"0s", "30s", "5m", "36h", "7d", "1.5s"} {
-		d, err := parseDuration(text)
+		d, err := ParseDuration(text)
 		if err != nil || formatDuration(d) != text {
 			t.Errorf("%q became %q (%v)", text, formatDuration(d), err)
 		}

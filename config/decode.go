@@ -173,7 +173,7 @@ func setScalar(node *yaml.Node, v reflect.Value) error {
 	case encoding.TextUnmarshaler:
 		return target.UnmarshalText([]byte(node.Value))
 	case *time.Duration:
-		duration, err := parseDuration(node.Value)
+		duration, err := ParseDuration(node.Value)
 		if err == nil {
 			*target = duration
 		}

@@ -15,8 +15,12 @@ func Default() *Config {
 			AccessTokenLifetime: time.Hour,
 			LoginTokenLifetime:  2 * time.Minute,
 		},
-		Rooms:     Rooms{DefaultVersion: "12"},
-		Presence:  Presence{Enabled: true},
+		Rooms:    Rooms{DefaultVersion: "12"},
+		Presence: Presence{Enabled: true},
+		Federation: Federation{
+			Enabled: true, Allow: []string{}, List: FederationList{Keys: map[string]string{}},
+			TrustedNotaries: []string{}, AllowedNetworks: []Network{}, OldVerifyKeys: []OldVerifyKey{},
+		},
 		Limits:    defaultLimits(),
 		WellKnown: WellKnown{Client: map[string]any{}, Support: Support{Contacts: []Contact{}}},
 		Logging:   Logging{Level: "info", Format: "text"},
@@ -33,6 +37,7 @@ func defaultLimits() Limits {
 			Message:      Rate{PerSecond: 10, Burst: 50},
 			Join:         Rate{PerSecond: 1, Burst: 20},
 			Invite:       Rate{PerSecond: 1, Burst: 30},
+			Federation:   Rate{PerSecond: 100, Burst: 500},
 			Other:        Rate{PerSecond: 50, Burst: 200},
 		},
 	}

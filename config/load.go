@@ -135,7 +135,11 @@ func (c *Config) resolve(dir string) {
 		}
 	}
 	c.Metrics.Listen = absoluteSocket(dir, c.Metrics.Listen)
-	c.Unsafe.ExtraCAFile = absolute(dir, c.Unsafe.ExtraCAFile)
+	for _, path := range []*string{
+		&c.Federation.List.Path, &c.Federation.CAFile, &c.Federation.ClientCertificate, &c.Federation.ClientKey, &c.Unsafe.ExtraCAFile,
+	} {
+		*path = absolute(dir, *path)
+	}
 }
 
 // absolute is the path, which is relative to dir; the empty path stays empty.

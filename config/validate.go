@@ -32,6 +32,7 @@ func (c *Config) validate(r *report) {
 	c.validateRegistration(r)
 	c.validateLogin(r)
 	c.validateLimits(r)
+	c.Federation.validate(r)
 	c.WellKnown.validate(r)
 	if !matrix.RoomVersion(c.Rooms.DefaultVersion).Supported() {
 		r.add("rooms.default_version", "there is no room version %q; take \"1\" to \"12\"", c.Rooms.DefaultVersion)
@@ -196,6 +197,98 @@ func (c *Config) validateLimits(r *report) {
 		if rate.Burst < 1 {
 			r.add(key+".burst", "must be at least 1")
 		}
+	}
+}
+
+func (f *Federation) validate(r *report) {
+	f.validateClosed(r)
+	for i, name := range f.TrustedNotaries {
+		if !matrix.ValidServerName(name) {
+			r.add(fmt.Sprintf("federation.trusted_notaries[%d]", i), "%q is not a server name", name)
+		}
+	}
+	if f.CAFile != "" {
+		readable(r, "federation.ca_file", f.CAFile)
+	}
+	if f.ClientCertificate != "" || f.ClientKey != "" {
+		readable(r, "federation.client_certificate", f.ClientCertificate)
+		readable(r, "federation.client_key", f.ClientKey)
+	}
+	for i, old := range f.OldVerifyKeys {
+		old.validate(r, fmt.Sprintf("federation.old_verify_keys[%d]", i))
+		if slices.ContainsFunc(f.OldVerifyKeys[:i], func(k OldVerifyKey) bool { return k.ID == old.ID }) {
+			r.add(fmt.Sprintf("federation.old_verify_keys[%d].id", i), "%q is the id of two keys", old.ID)
+		}
+	}
+}
+
+// validateClosed sees to it that nobody believes to be among themselves who is not.
+func (f *Federation) validateClosed(r *report) {
+	for i, text := range f.Allow {
+		if fault := serversFault(text); fault != "" {
+			r.add(fmt.Sprintf("federation.allow[%d]", i), "%s", fault)
+		}
+	}
+	for id, key := range f.List.Keys {
+		validateKeyID(r, "federation.list.keys."+id, id)
+		validateVerifyKey(r, "federation.list.keys."+id, key)
+	}
+	switch {
+	case !f.Closed && len(f.Allow) > 0:
+		r.add("federation.allow", "has no effect while federation.closed is false")
+	case !f.Closed && f.List.Path != "":
+		r.add("federation.list.path", "has no effect while federation.closed is false")
+	case f.Closed && len(f.Allow) == 0 && f.List.Path == "":
+		r.add("federation.closed", "admits nobody while neither federation.allow nor federation.list.path is set; "+
+			"to speak with no server at all, set federation.enabled to false")
+	case f.List.Path != "" && len(f.List.Keys) == 0:
+		r.add("federation.list.keys", "is missing: without the authority's keys nobody can tell whose the list is")
+	case f.List.Path == "" && len(f.List.Keys) > 0:
+		r.add("federation.list.path", "is missing")
+	}
+}
+
+// serversFault says why the text stands for no servers; empty when it does.
+func serversFault(text string) string {
+	name, under := strings.CutPrefix(text, "*.")
+	host := name
+	if colon := strings.LastIndexByte(name, ':'); colon > strings.LastIndexByte(name, ']') {
+		host = name[:colon]
+	}
+	labels := strings.Split(host, ".")
+	if !matrix.ValidServerName(name) || slices.Contains(labels, "") {
+		return fmt.Sprintf("%q is neither a server name, as example.org, nor all names under one, as \"*.example.org\"", text)
+	}
+	if last := labels[len(labels)-1]; under && (host[0] == '[' || strings.Trim(last, "0123456789") == "") {
+		return fmt.Sprintf("%q: there are no names under an IP address", text)
+	}
+	return ""
+}
+
+var keyVersion = regexp.MustCompile(`^[a-zA-Z0-9_]{1,64}$`)
+
+// validateKeyID checks the id of a key, in which ed25519: is left out.
+func validateKeyID(r *report, key, id string) {
+	if !keyVersion.MatchString(id) {
+		r.add(key, "the id of a key has 1 to 64 letters, digits and underscores, not %q", id)
+	}
+}
+
+func validateVerifyKey(r *report, key, text string) {
+	if _, err := matrix.DecodeVerifyKey(text); err != nil {
+		r.add(key, "expected an ed25519 public key, 43 characters of base64: %v", err)
+	}
+}
+
+func (k *OldVerifyKey) validate(r *report, key string) {
+	id, found := strings.CutPrefix(k.ID, "ed25519:")
+	if !found {
+		r.add(key+".id", "expected the id of a key, as ed25519:a_1, not %q", k.ID)
+	}
+	validateKeyID(r, key+".id", id)
+	validateVerifyKey(r, key+".key", k.Key)
+	if k.Expired.IsZero() {
+		r.add(key+".expired", "is missing")
 	}
 }
 

@@ -89,10 +89,23 @@ func (n *Network) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// Time is a moment, written as RFC 3339 has it: 2026-01-31T12:00:00Z.
+type Time struct{ time.Time }
+
+// UnmarshalText reads date, time and zone.
+func (t *Time) UnmarshalText(text []byte) error {
+	moment, err := time.Parse(time.RFC3339, string(text))
+	if err != nil {
+		return fmt.Errorf("expected a date with the time, as 2026-01-31T12:00:00Z, not %q", text)
+	}
+	t.Time = moment
+	return nil
+}
+
 const day = 24 * time.Hour
 
-// parseDuration reads what time.ParseDuration reads, and days, as 7d.
-func parseDuration(word string) (time.Duration, error) {
+// ParseDuration reads what time.ParseDuration reads, and days, as 7d.
+func ParseDuration(word string) (time.Duration, error) {
 	if digits, found := strings.CutSuffix(word, "d"); found {
 		if n, err := strconv.ParseUint(digits, 10, 16); err == nil {
 			return time.Duration(n) * day, nil

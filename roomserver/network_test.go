@@ -289,10 +289,11 @@ func TestTwoServersTalk(t *testing.T) {
 				setState(t, a.rooms, roomID, "@alice:a.test", "m.room.topic", `{"topic":"x"}`)
 				net.deliver()
 				net.agree(roomID, "a", "b")
-				if diff := cmp.Diff([]string{"before", "hello", "hello yourself"}, bodies(t, a.rooms, roomID, "@alice:a.test")); diff != "" {
+				want := []string{"before", "hello", "hello yourself"}
+				if diff := cmp.Diff(want, bodies(t, a.rooms, roomID, "@alice:a.test")); diff != "" {
 					t.Errorf("at a (-want +got):\n%s", diff)
 				}
-				if diff := cmp.Diff([]string{"hello", "hello yourself"}, bodies(t, b.rooms, roomID, "@bob:b.test")); diff != "" {
+				if diff := cmp.Diff(want, bodies(t, b.rooms, roomID, "@bob:b.test")); diff != "" {
 					t.Errorf("at b (-want +got):\n%s", diff)
 				}
 			})

@@ -53,9 +53,16 @@ func (r *Rooms) vouched(ctx context.Context, events []*matrix.Event, refused []e
 	var signed []*matrix.Event
 	var places []int
 	for i, e := range events {
-		if e != nil {
-			signed, places = append(signed, e), append(places, i)
+		if e == nil {
+			continue
 		}
+		if r.admitSender != nil && !r.local(e.Sender) {
+			if err := r.admitSender(ctx, e); err != nil {
+				events[i], refused[i] = nil, err
+				continue
+			}
+		}
+		signed, places = append(signed, e), append(places, i)
 	}
 	for n, err := range r.checkSignatures(ctx, signed) {
 		i := places[n]

@@ -20,7 +20,10 @@ type Options struct {
 	DefaultVersion matrix.RoomVersion // of new rooms
 	// Remote reaches other servers; nil for a server that is alone.
 	Remote Remote
-	Logger *slog.Logger
+	// AdmitSender is asked about every event of another server whether that may take
+	// part; nil admits all.
+	AdmitSender func(ctx context.Context, e *matrix.Event) error
+	Logger      *slog.Logger
 }
 
 // Rooms is the room server. Its methods may be called from several goroutines.
@@ -29,6 +32,7 @@ type Rooms struct {
 	signer         *matrix.Signer
 	defaultVersion matrix.RoomVersion
 	remote         Remote
+	admitSender    func(ctx context.Context, e *matrix.Event) error
 	log            *slog.Logger
 	hot            *hotRooms
 	inbound        *turns // one at a time takes events of other servers into a room
@@ -39,7 +43,7 @@ type Rooms struct {
 // New makes a room server on the database.
 func New(o Options) *Rooms {
 	return &Rooms{
-		db: o.DB, signer: o.Signer, defaultVersion: o.DefaultVersion, remote: o.Remote, log: o.Logger,
+		db: o.DB, signer: o.Signer, defaultVersion: o.DefaultVersion, remote: o.Remote, admitSender: o.AdmitSender, log: o.Logger,
 		hot: newHotRooms(o.DB), inbound: newTurns(), states: newStates(),
 	}
 }

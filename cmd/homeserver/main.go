@@ -18,11 +18,12 @@ import (
 
 // commands is the command line.
 type commands struct {
-	Serve       serveCommand       `cmd:"" default:"withargs" help:"Run the server; this is what happens without a command."`
-	Init        initCommand        `cmd:"" help:"Write a configuration file with every key explained, and the server's keys."`
-	CheckConfig checkConfigCommand `cmd:"" help:"Name every fault of the configuration, or sum it up."`
-	User        userCommands       `cmd:"" help:"Make accounts and look after them."`
-	Version     versionCommand     `cmd:"" help:"Tell the version of the program and of the specification."`
+	Serve          serveCommand           `cmd:"" default:"withargs" help:"Run the server; this is what happens without a command."`
+	Init           initCommand            `cmd:"" help:"Write a configuration file with every key explained, and the server's keys."`
+	CheckConfig    checkConfigCommand     `cmd:"" help:"Name every fault of the configuration, or sum it up."`
+	User           userCommands           `cmd:"" help:"Make accounts and look after them."`
+	FederationList federationListCommands `cmd:"" help:"Sign and check the list of servers of a closed federation."`
+	Version        versionCommand         `cmd:"" help:"Tell the version of the program and of the specification."`
 }
 
 const description = `A Matrix homeserver in one program.

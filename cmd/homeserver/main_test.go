@@ -122,6 +122,7 @@ func (s *running) end(signal syscall.Signal) int {
 func TestHelp(t *testing.T) {
 	for _, command := range []string{
 		"", "serve", "init", "check-config", "user", "user create", "user reset-password", "user deactivate", "user list", "version",
+		"federation-list", "federation-list keygen", "federation-list entry", "federation-list sign", "federation-list show",
 	} {
 		t.Run(command, func(t *testing.T) {
 			got := mustExecute(t, t.TempDir(), append(strings.Fields(command), "--help")...)

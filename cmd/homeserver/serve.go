@@ -36,6 +36,7 @@ type homeserver struct {
 	presence *account.Presence
 	rooms    *roomserver.Rooms
 	typing   *roomserver.Typing
+	others   *others // nil for a server that is alone
 	clients  *clientapi.API
 	sync     *syncapi.API
 	front    *web.Server
@@ -89,9 +90,9 @@ func build(ctx context.Context, cfg *config.Config, dir *dataDir, log *slog.Logg
 	if !cfg.Unsafe.NoRateLimits {
 		h.limiter = web.NewLimiter(rates(cfg), h.registry)
 	}
-	h.rooms = roomserver.New(roomserver.Options{
-		DB: h.db, Signer: dir.signer, DefaultVersion: matrix.RoomVersion(cfg.Rooms.DefaultVersion), Logger: log,
-	})
+	if err := h.makeRooms(ctx, cfg, dir, log); err != nil {
+		return nil, errors.Join(err, h.db.Close())
+	}
 	h.accounts = newAccounts(cfg, h.db, h.limiter, dir.registrationSecret, log, h.leaveRooms, h.removeUserData)
 	h.presence = account.NewPresence(h.db, cfg.Presence.Enabled, log)
 	h.typing = roomserver.NewTyping(h.rooms)
@@ -99,14 +100,34 @@ func build(ctx context.Context, cfg *config.Config, dir *dataDir, log *slog.Logg
 	h.sync = syncapi.New(syncapi.Options{
 		DB: h.db, Rooms: h.rooms, Accounts: h.accounts, Filters: filters, Presence: h.presence, Typing: h.typing, Logger: log,
 	})
-	h.clients = clientapi.New(clientapi.Parts{
+	parts := clientapi.Parts{
 		Accounts: h.accounts, Rooms: h.rooms, Filters: filters, Presence: h.presence, Typing: h.typing,
 		BaseURL: cfg.BaseURL(), WellKnown: cfg.WellKnown,
-	})
+	}
+	if h.others != nil {
+		parts.Remote = h.others.client
+	}
+	h.clients = clientapi.New(parts)
 	if h.front, err = h.listen(ctx); err != nil {
 		return nil, errors.Join(err, h.db.Close())
 	}
 	return h, nil
+}
+
+// makeRooms makes the room server, and what reaches other servers if there are to be any.
+func (h *homeserver) makeRooms(ctx context.Context, cfg *config.Config, dir *dataDir, log *slog.Logger) error {
+	options := roomserver.Options{
+		DB: h.db, Signer: dir.signer, DefaultVersion: matrix.RoomVersion(cfg.Rooms.DefaultVersion), Logger: log,
+	}
+	if cfg.Federation.Enabled {
+		var err error
+		if h.others, err = newOthers(ctx, cfg, h.db, dir.signer, h.registry, log); err != nil {
+			return err
+		}
+		options.Remote, options.AdmitSender = h.others.rooms, h.others.admitSender
+	}
+	h.rooms = roomserver.New(options)
+	return nil
 }
 
 func newRegistry() *prometheus.Registry {
@@ -187,8 +208,21 @@ func (h *homeserver) clientRoutes() http.Handler {
 	})
 	h.clients.Routes(router)
 	h.sync.Routes(router)
-	federation.New(h.accounts).Routes(router)
+	h.federation().Routes(router)
 	return router
+}
+
+// federation is the API for other servers.
+func (h *homeserver) federation() *federation.API {
+	if h.others == nil {
+		return federation.New(h.accounts)
+	}
+	h.others.presence = account.NewRemotePresence(h.db, h.cfg.Presence.Enabled, h.log)
+	return federation.NewAPI(federation.Parts{
+		Version: programVersion(), Signer: h.dir.signer, OwnKeys: h.others.own, Keys: h.others.keys, Allow: h.others.allow,
+		DB: h.db, Accounts: h.accounts, Rooms: h.rooms, Serving: roomserver.NewServing(h.rooms), Typing: h.typing,
+		Presence: h.others.presence,
+	})
 }
 
 // removeUserData removes what a deactivated user kept here.
@@ -253,6 +287,9 @@ func (h *homeserver) run(ctx context.Context) error {
 	background.Go(func() error { return h.typing.Run(below) })
 	background.Go(func() error { return h.sync.Run(below) })
 	background.Go(func() error { return h.db.Run(below) })
+	if h.others != nil {
+		background.Go(func() error { return h.others.run(below) })
+	}
 	background.Go(func() error { return h.withdraw(front) })
 	context.AfterFunc(below, stopFront) // without one of them there is nothing to serve
 

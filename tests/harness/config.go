@@ -3,6 +3,7 @@ package harness
 import (
 	"fmt"
 	"os"
+	"slices"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -14,9 +15,9 @@ unsafe: {no_rate_limits: true, cheap_password_hashing: true}
 `
 
 // writeConfig writes the configuration of a server.
-func writeConfig(path string, o Options) error {
+func writeConfig(path string, o Options, more ...string) error {
 	config := map[string]any{}
-	for _, part := range []string{plainConfig, o.Config} {
+	for _, part := range slices.Concat([]string{plainConfig}, more, []string{o.Config}) {
 		added := map[string]any{}
 		if err := yaml.Unmarshal([]byte(part), &added); err != nil {
 			return fmt.Errorf("configuration of the server: %w", err)

@@ -48,8 +48,9 @@ type Server struct {
 	// Database is the URL of the database.
 	Database string
 
-	options Options
-	drop    func() error
+	options   Options
+	drop      func() error
+	federates bool // its addresses are in its configuration
 
 	mu   sync.Mutex
 	url  string
@@ -73,14 +74,7 @@ func Start(t testing.TB, engine string, o Options) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := s.close(); err != nil {
-			t.Error(err)
-		}
-		if t.Failed() {
-			t.Logf("the end of the server's log:\n%s", tail(s.Log(), 4<<10))
-		}
-	})
+	t.Cleanup(func() { s.end(t) })
 	return s
 }
 
@@ -139,7 +133,11 @@ func (s *Server) Start() error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(binary, append([]string{"serve", "--listen", "127.0.0.1:0"}, s.Flags()...)...)
+	command := []string{"serve"}
+	if !s.federates {
+		command = append(command, "--listen", "127.0.0.1:0")
+	}
+	cmd := exec.Command(binary, append(command, s.Flags()...)...)
 	cmd.Dir, cmd.Stderr = s.Dir, log
 	cmd.Env = append(os.Environ(), "GORACE=halt_on_error=0")
 	out, err := cmd.StdoutPipe()
@@ -159,8 +157,8 @@ func (s *Server) await(cmd *exec.Cmd, out io.Reader) error {
 	go func() {
 		defer close(run.ended)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
-			if words := strings.Fields(lines.Text()); len(words) == 4 && words[0] == "Clients" {
-				address <- words[3]
+			if words := strings.Fields(lines.Text()); len(words) >= 4 && words[0] == "Clients" {
+				address <- strings.TrimSuffix(words[3], ",")
 			}
 		}
 		run.err = cmd.Wait()

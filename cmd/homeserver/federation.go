@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"fmt"
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"beep/account"
+	"beep/config"
+	"beep/federation/allow"
+	"beep/federation/remote"
+	"beep/federation/sender"
+	"beep/matrix"
+	"beep/outbound"
+	"beep/storage"
+)
+
+// others is how this server knows, finds and reaches other servers.
+type others struct {
+	allow  *allow.List // nil for an open federation
+	client *remote.Client
+	keys   *remote.KeyRing
+	rooms  *remote.Rooms
+	sender *sender.Sender
+	own    []matrix.ServerKey // this server's keys
+	// presence is that of the users of other servers.
+	presence *account.RemotePresence
+}
+
+// newOthers makes what it takes to speak with other servers.
+func newOthers(ctx context.Context, cfg *config.Config, db *storage.DB, signer *matrix.Signer, registry *prometheus.Registry, log *slog.Logger) (*others, error) {
+	o := &others{}
+	var err error
+	if o.allow, err = newAllowList(ctx, cfg, db, registry, log); err != nil {
+		return nil, err
+	}
+	dialer, err := newDialer(cfg)
+	if err != nil {
+		return nil, err
+	}
+	if o.client, err = remote.New(remote.Options{
+		Signer: signer, Dialer: dialer, UserAgent: "beep/" + programVersion(),
+		Gate: func(ctx context.Context, server string) error {
+			return o.allow.Admit(ctx, allow.Destination, server, allow.About{})
+		},
+	}); err != nil {
+		return nil, err
+	}
+	if o.own, err = ownKeys(&cfg.Federation, signer); err != nil {
+		return nil, err
+	}
+	notaries := make([]remote.Notary, len(cfg.Federation.TrustedNotaries))
+	for i, server := range cfg.Federation.TrustedNotaries {
+		notaries[i].Server = server
+	}
+	if o.keys, err = remote.NewKeyRing(remote.KeyRingOptions{Client: o.client, Store: db, Own: o.own, Notaries: notaries, Logger: log}); err != nil {
+		return nil, err
+	}
+	o.rooms = &remote.Rooms{Client: o.client, Keys: o.keys}
+	o.sender = sender.New(sender.Options{DB: db, ServerName: signer.ServerName, Send: o.client.SendTransaction, Metrics: registry, Logger: log})
+	return o, nil
+}
+
+func newAllowList(ctx context.Context, cfg *config.Config, db *storage.DB, registry *prometheus.Registry, log *slog.Logger) (*allow.List, error) {
+	f := &cfg.Federation
+	if !f.Closed {
+		return nil, nil
+	}
+	keys := make(map[string]ed25519.PublicKey, len(f.List.Keys))
+	for id, text := range f.List.Keys {
+		key, err := matrix.DecodeVerifyKey(text)
+		if err != nil {
+			return nil, fmt.Errorf("federation.list.keys.%s: %w", id, err)
+		}
+		keys[id] = key
+	}
+	return allow.New(ctx, allow.Options{ServerName: cfg.ServerName, Servers: f.Allow, Path: f.List.Path, Keys: keys, DB: db, Logger: log, Registry: registry})
+}
+
+// newDialer makes the connections to other servers.
+func newDialer(cfg *config.Config) (*outbound.Dialer, error) {
+	f := &cfg.Federation
+	options := outbound.Options{NoDenyList: cfg.Unsafe.NoOutboundDenyList}
+	for _, network := range f.AllowedNetworks {
+		options.Allow = append(options.Allow, network.Prefix)
+	}
+	if cfg.Unsafe.ExtraCAFile != "" {
+		options.CAFiles = []string{cfg.Unsafe.ExtraCAFile}
+	}
+	dialer, err := outbound.New(options)
+	if err != nil {
+		return nil, err
+	}
+	tls := outbound.TLSOptions{CertificateFile: f.ClientCertificate, KeyFile: f.ClientKey}
+	if f.CAFile != "" {
+		tls.CAFiles = []string{f.CAFile}
+	}
+	return dialer.WithTLS(tls)
+}
+
+// ownKeys are the keys that this server signs with and has signed with.
+func ownKeys(f *config.Federation, signer *matrix.Signer) ([]matrix.ServerKey, error) {
+	keys := []matrix.ServerKey{{Server: signer.ServerName, ID: signer.KeyID, Key: signer.Key.Public().(ed25519.PublicKey)}}
+	for i, old := range f.OldVerifyKeys {
+		key, err := matrix.DecodeVerifyKey(old.Key)
+		if err != nil {
+			return nil, fmt.Errorf("federation.old_verify_keys[%d]: %w", i, err)
+		}
+		keys = append(keys, matrix.ServerKey{Server: signer.ServerName, ID: old.ID, Key: key, Expired: old.Expired.UnixMilli()})
+	}
+	return keys, nil
+}
+
+// admitSender refuses events of servers outside of a closed federation.
+func (o *others) admitSender(ctx context.Context, e *matrix.Event) error {
+	return o.allow.Admit(ctx, allow.Sender, matrix.ServerOf(e.Sender), allow.About{Room: e.RoomID, Event: e.ID})
+}
+
+// run sends others what is for them, and follows the list of those that may take part.
+func (o *others) run(ctx context.Context) error {
+	defer o.client.Close()
+	parts, ctx := errgroup.WithContext(ctx)
+	parts.Go(func() error { return o.sender.Run(ctx) })
+	parts.Go(func() error { return o.presence.Run(ctx) })
+	if o.allow != nil {
+		parts.Go(func() error { return o.allow.Run(ctx) })
+	}
+	return parts.Wait()
+}

@@ -42,8 +42,8 @@ type town struct {
 	serve  *roomserver.Serving
 	sender atomic.Pointer[sender.Sender]
 	stop   func()
-	cut    atomic.Bool // from all others
-	turn   chan struct{} // has an item while a transaction is taken in
+	cut    atomic.Bool         // from all others
+	turn   chan struct{}       // has an item while a transaction is taken in
 	seen   map[string]bool     // transactions
 	heard  map[string][]string // the texts of messages in the order in which they came, by server
 }

@@ -210,16 +210,25 @@ func (r *Rooms) JoinState(ctx context.Context, join *matrix.Event, omitMembers b
 	if err != nil {
 		return nil, err
 	}
+	needed := map[string]bool{join.Sender: true}
+	if omitMembers {
+		if err := r.addHeroes(ctx, stored.Room, events, needed); err != nil {
+			return nil, err
+		}
+	}
 	answer := &JoinAnswer{Event: join}
-	var kept []int64
+	var kept, redundant []int64
 	for i := range events {
-		if omitMembers && events[i].Type == "m.room.member" && !slices.Contains([]string{join.Sender}, *events[i].StateKey) {
+		if omitMembers && events[i].Type == "m.room.member" && !needed[*events[i].StateKey] {
 			continue
 		}
 		answer.State = append(answer.State, events[i].Event)
 		kept = append(kept, int64(events[i].Pos))
 	}
-	chain := authChain(nodes, append(kept, int64(stored.Pos)), kept)
+	if omitMembers {
+		redundant = kept // who asks so does without what state has already
+	}
+	chain := authChain(nodes, append(slices.Clone(kept), int64(stored.Pos)), redundant)
 	others, err := r.db.EventsByPos(ctx, chain)
 	for i := range others {
 		answer.AuthChain = append(answer.AuthChain, others[i].Event)
@@ -232,6 +241,24 @@ func (r *Rooms) JoinState(ctx context.Context, join *matrix.Event, omitMembers b
 		err = failed
 	}
 	return answer, err
+}
+
+// heroes are how many members a room without a name is called after.
+const heroes = 5
+
+// addHeroes adds the members after whom clients name a room that has no name.
+func (r *Rooms) addHeroes(ctx context.Context, room int64, state []storage.Event, users map[string]bool) error {
+	named := slices.ContainsFunc(state, func(e storage.Event) bool {
+		return e.IsState("m.room.name", "") && e.ContentString("name") != "" || e.IsState("m.room.canonical_alias", "") && e.ContentString("alias") != ""
+	})
+	if named {
+		return nil
+	}
+	first, err := r.db.FirstMembers(ctx, []int64{room}, heroes+1)
+	for _, m := range first {
+		users[m.UserID] = true
+	}
+	return err
 }
 
 // authChain are the events of the auth chains of some events, but for these and others

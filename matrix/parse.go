@@ -67,14 +67,15 @@ const (
 )
 
 // fields are the fields that servers read, with their types. An event has each but
-// those that are optional.
+// those that are optional. One without hashes or signatures is an event; it fails the
+// checks that follow.
 var fields = map[string]struct {
 	form     string
 	optional bool
 }{
 	"type": {anID, false}, "sender": {anID, false}, "room_id": {anID, true}, "event_id": {anID, true},
-	"state_key": {anID, true}, "redacts": {anID, true}, "content": {anObject, false}, "hashes": {anObject, false},
-	"signatures": {anObject, false}, "prev_events": {aList, false}, "auth_events": {aList, false},
+	"state_key": {anID, true}, "redacts": {anID, true}, "content": {anObject, false}, "hashes": {anObject, true},
+	"signatures": {anObject, true}, "prev_events": {aList, false}, "auth_events": {aList, false},
 	"depth": {aNumber, false}, "origin_server_ts": {aTime, false},
 }
 

@@ -37,12 +37,12 @@ func (r *Rooms) backfill(ctx context.Context, room *storage.Room, after, before 
 	if err != nil || len(again) == 0 || again[0] != gap[0] {
 		return true, err
 	}
-	servers, err := serversIn(ctx, r.db, room.Number)
+	servers, err := r.largest(ctx, room.Number)
 	if err != nil {
 		return false, err
 	}
 	asked := 0
-	for server := range servers {
+	for _, server := range servers {
 		if server == r.signer.ServerName || asked == backfillServers {
 			continue
 		}

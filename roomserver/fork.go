@@ -2,10 +2,12 @@ package roomserver
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
 
 	"beep/matrix"
+	"beep/roomserver/authrules"
 	"beep/storage"
 	"beep/stream"
 )
@@ -31,6 +33,10 @@ type fork struct {
 	missing []string // which of the events before it are not known
 	order   int64    // its place in the room's order, of an event from before a gap; 0 for others
 
+	redaction *storage.Event // of the event, which came before it; nil for none
+	redacted  *storage.Event // what the event redacts; nil for nothing
+	early     bool           // what the event redacts is not known
+
 	extremities []string   // the room's, with the event
 	current     []change   // what the event changes of the current state
 	replaced    stream.Pos // what the event replaces in the current state, if it does
@@ -46,6 +52,14 @@ func (f *fork) place(ctx context.Context) error {
 			return err
 		}
 		f.key = keys[name]
+	}
+	if f.status == storage.Accepted && f.event.Redacts != "" {
+		power := func() (*authrules.PowerLevels, error) { return f.rooms.powerAt(ctx, f.hot.room.Number, f.before) }
+		var err error
+		f.redacted, err = f.rooms.redactedBy(ctx, f.hot.room.Number, f.event.Event.Event, power)
+		if f.early = errors.Is(err, storage.ErrNotFound); err != nil && !f.early {
+			return err
+		}
 	}
 	if f.status == storage.Accepted && f.order == 0 {
 		if err := f.join(ctx); err != nil {
@@ -221,10 +235,35 @@ func (w *forkWriting) run(ctx context.Context) error {
 	if err := w.RemoveMissing(ctx, w.room.Number, []string{w.stored.ID}); err != nil {
 		return err
 	}
+	if err := w.redact(ctx); err != nil {
+		return err
+	}
 	if w.status != storage.Accepted || w.order != 0 {
 		return nil
 	}
 	return w.accept(ctx, at)
+}
+
+// redact prunes the event if it is redacted, and what it redacts. A redaction of what is
+// not known is kept for the day when it comes.
+func (w *forkWriting) redact(ctx context.Context) error {
+	if w.redaction != nil {
+		pruned, err := w.stored.Redacted()
+		if err != nil {
+			return err
+		}
+		w.stored.Event, w.stored.RedactedBy = pruned, w.redaction.Pos
+		if err := w.RedactEvent(ctx, w.stored.Pos, w.redaction.Pos, pruned.JSON); err != nil {
+			return err
+		}
+	}
+	switch {
+	case w.redacted != nil:
+		return w.rooms.prune(ctx, w.Tx, w.redacted, w.stored)
+	case w.early:
+		return w.AddEarlyRedaction(ctx, w.stored.Redacts, w.stored.Pos)
+	}
+	return nil
 }
 
 // states stores the states before and after the event, where they are new.
@@ -298,6 +337,9 @@ func (w *forkWriting) newState(ctx context.Context, changes []change) (*packed, 
 func (w *forkWriting) accept(ctx context.Context, at stream.Pos) error {
 	rendered := NewClientEvent(w.stored)
 	rendered.Gap = len(w.missing) > 0
+	if w.redaction != nil {
+		rendered.Redaction = NewClientEvent(w.redaction)
+	}
 	replaced, resets, err := w.changeState(ctx, at)
 	if err != nil {
 		return err

@@ -42,13 +42,11 @@ func (r *Rooms) candidates(ctx context.Context, roomID, userID string, via []str
 		if entry, err := r.db.CurrentStateEvent(ctx, room.Number, "m.room.member", userID); err == nil {
 			list = append(list, matrix.ServerOf(entry.Sender))
 		}
-		servers, err := serversIn(ctx, r.db, room.Number)
+		servers, err := r.largest(ctx, room.Number)
 		if err != nil {
 			return nil, err
 		}
-		for server := range servers {
-			list = append(list, server)
-		}
+		list = append(list, servers...)
 	} else if !errors.Is(err, storage.ErrNotFound) {
 		return nil, err
 	}
@@ -60,6 +58,19 @@ func (r *Rooms) candidates(ctx context.Context, roomID, userID string, via []str
 		}
 	}
 	return kept, nil
+}
+
+// largest are the servers with joined members in the room, those with most of them first.
+func (r *Rooms) largest(ctx context.Context, room int64) ([]string, error) {
+	servers, err := r.db.ServersIn(ctx, room)
+	slices.SortFunc(servers, func(a, b storage.RoomServer) int {
+		return cmp.Or(cmp.Compare(b.Members, a.Members), cmp.Compare(a.Server, b.Server))
+	})
+	names := make([]string, len(servers))
+	for i, s := range servers {
+		names[i] = s.Server
+	}
+	return names, err
 }
 
 // errNowhere is the failure of a request that no server could be asked to help with.

@@ -21,7 +21,7 @@ func (r *Rooms) storeOutliers(ctx context.Context, room int64, events []*matrix.
 	c := r.newChecker(room)
 	var ids []string
 	for _, e := range events {
-		ids = append(append(ids, e.ID), e.AuthEvents()...)
+		ids = append(append(ids, e.ID), authorisedBy(e)...)
 	}
 	if err := c.load(ctx, ids); err != nil {
 		return err
@@ -44,6 +44,9 @@ func (r *Rooms) storeOutliers(ctx context.Context, room int64, events []*matrix.
 		c.known[e.ID], c.status[e.ID] = &stateEvent{Event: a.Event}, status
 		judged = append(judged, &storage.Event{Event: e, Room: room, Status: status})
 	}
+	if err := r.pruneEarly(ctx, room, judged); err != nil {
+		return err
+	}
 	for len(judged) > 0 {
 		n := min(len(judged), outliersAtOnce)
 		if err := r.insertOutliers(ctx, room, judged[:n], c); err != nil {
@@ -52,6 +55,22 @@ func (r *Rooms) storeOutliers(ctx context.Context, room int64, events []*matrix.
 		judged = judged[n:]
 	}
 	return nil
+}
+
+// pruneEarly prunes those of the events whose redaction came before them.
+func (r *Rooms) pruneEarly(ctx context.Context, room int64, events []*storage.Event) error {
+	bare := make([]*matrix.Event, len(events))
+	for i, e := range events {
+		bare[i] = e.Event
+	}
+	redactions, err := r.earlyRedactions(ctx, room, bare)
+	for _, e := range events {
+		if redaction := redactions[e.ID]; redaction != nil && err == nil {
+			e.RedactedBy = redaction.Pos
+			e.Event, err = e.Redacted()
+		}
+	}
+	return err
 }
 
 func (r *Rooms) insertOutliers(ctx context.Context, room int64, events []*storage.Event, c *checker) error {
@@ -99,7 +118,17 @@ func unrepeated(keys []storage.StateKey) []storage.StateKey {
 // byCitation orders events so that each comes after those that it cites; an event of
 // a circle of citations, which nobody can make honestly, is left out.
 func byCitation(events []*matrix.Event) []*matrix.Event {
-	return ordered(events, (*matrix.Event).AuthEvents)
+	return ordered(events, authorisedBy)
+}
+
+// authorisedBy are the ids of the events that authorise an event: those that it cites and,
+// in room version 12, the create event, which the room's id says.
+func authorisedBy(e *matrix.Event) []string {
+	ids := e.AuthEvents()
+	if e.Version.CreateWithoutRoom() && e.Type != "m.room.create" {
+		ids = append(ids, "$"+e.RoomID[1:])
+	}
+	return ids
 }
 
 // byAncestry orders events so that each comes after those that it follows.

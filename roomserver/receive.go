@@ -12,9 +12,10 @@ import (
 )
 
 // Receive takes in events of a room that another server has sent. It gives an error for
-// each event that was not taken in or was rejected, nil for the others; an event that
-// is known already is one of those (server-server API, "Transactions"). The second
-// error is of the server itself: then nothing can be said of the events.
+// each event that was not taken in, nil for the others: for those, too, that are known
+// already, and for those that the room's rules reject, as that is how they are to be
+// taken in (server-server API, "Transactions"). The second error is of the server
+// itself: then nothing can be said of the events.
 func (r *Rooms) Receive(ctx context.Context, origin, roomID string, raws []json.RawMessage) ([]error, error) {
 	refused := make([]error, len(raws))
 	room, err := r.db.RoomByID(ctx, roomID)
@@ -38,10 +39,11 @@ func (r *Rooms) Receive(ctx context.Context, origin, roomID string, raws []json.
 		return nil, err
 	}
 	defer leave()
-	verdicts, err := r.takeIn(ctx, origin, &room, known(events))
+	in := r.newIntake(origin, &room)
+	err = in.take(ctx, known(events))
 	for i, e := range events {
-		if e != nil {
-			refused[i] = verdicts[e.ID]
+		if e != nil && !in.rejected[e.ID] {
+			refused[i] = in.verdicts[e.ID]
 		}
 	}
 	return refused, err
@@ -81,19 +83,12 @@ func known(events []*matrix.Event) []*matrix.Event {
 	return slices.DeleteFunc(slices.Clone(events), func(e *matrix.Event) bool { return e == nil })
 }
 
-// takeIn places events, whose signatures and hashes were checked, in the room's graph,
-// and fetches what is missing to judge them. It gives the errors of those that are
-// rejected or cannot be judged, by event id.
-func (r *Rooms) takeIn(ctx context.Context, origin string, room *storage.Room, events []*matrix.Event) (map[string]error, error) {
-	in := r.newIntake(origin, room)
-	return in.verdicts, in.take(ctx, events)
-}
-
 func (r *Rooms) newIntake(origin string, room *storage.Room) *intake {
-	return &intake{rooms: r, origin: origin, room: room, verdicts: map[string]error{}, claimed: map[string][]change{}, outliers: map[string]struct{}{}}
+	return &intake{rooms: r, origin: origin, room: room, verdicts: map[string]error{}, rejected: map[string]bool{}, claimed: map[string][]change{}, outliers: map[string]struct{}{}}
 }
 
-// take is takeIn.
+// take places events, whose signatures and hashes were checked, in the room's graph, and
+// fetches what is missing to judge them.
 func (in *intake) take(ctx context.Context, events []*matrix.Event) error {
 	fresh, err := in.unknown(ctx, events)
 	if err != nil || len(fresh) == 0 {
@@ -113,11 +108,13 @@ type intake struct {
 	rooms    *Rooms
 	origin   string // the server to ask for what is missing
 	room     *storage.Room
-	verdicts map[string]error
-	claimed  map[string][]change // the states before events that the origin says are so
-	outliers map[string]struct{} // those of the events that are stored, and have no place in the graph
-	relay    bool                // this server passes the events on to the others in the room
-	orders   map[string]int64    // places in the room's order, of events from before a gap
+	verdicts map[string]error          // of the events that were rejected or cannot be judged
+	rejected map[string]bool           // those that were stored as rejected
+	claimed  map[string][]change       // the states before events that the origin says are so
+	outliers map[string]struct{}       // those of the events that are stored, and have no place in the graph
+	relay    bool                      // this server passes the events on to the others in the room
+	orders   map[string]int64          // places in the room's order, of events from before a gap
+	redacted map[string]*storage.Event // by event id: the redactions of events that came before these
 }
 
 // unknown are those of the events that have no place in the graph yet, each after those
@@ -141,12 +138,18 @@ func (in *intake) unknown(ctx context.Context, events []*matrix.Event) ([]*matri
 
 // place judges the events and stores them. Those that simply follow on the end of the
 // room go into one transaction; the others have one each.
-func (in *intake) place(ctx context.Context, hot *hotRoom, events []*matrix.Event) error {
+func (in *intake) place(ctx context.Context, hot *hotRoom, events []*matrix.Event) (err error) {
+	if in.redacted, err = in.rooms.earlyRedactions(ctx, in.room.Number, events); err != nil {
+		return err
+	}
 	b := in.rooms.begin(hot)
 	for _, e := range events {
 		a := &arrival{Event: authrules.New(e)}
-		var err error
-		if in.follows(b, a) {
+		follows, err := in.follows(ctx, b, a)
+		if err != nil {
+			return err
+		}
+		if follows {
 			err = in.append(ctx, b, a)
 		} else {
 			err = in.aside(ctx, b, a)
@@ -163,17 +166,20 @@ func (in *intake) place(ctx context.Context, hot *hotRoom, events []*matrix.Even
 	return b.commit(ctx, nil)
 }
 
-// follows tells whether the event is new and follows on the end of the room as the batch
-// leaves it.
-func (in *intake) follows(b *batch, a *arrival) bool {
+// follows tells whether the event is new, follows on the end of the room as the batch
+// leaves it, and has nothing to do with redactions but of what is stored.
+func (in *intake) follows(ctx context.Context, b *batch, a *arrival) (bool, error) {
 	previous := a.PrevEvents()
-	if in.orders != nil {
-		return false
+	_, stored := in.outliers[a.ID]
+	if stored || in.orders != nil || in.claimed[a.ID] != nil || in.redacted[a.ID] != nil || len(previous) != len(b.room.Extremities) ||
+		slices.ContainsFunc(previous, func(id string) bool { return !slices.Contains(b.room.Extremities, id) }) {
+		return false, nil
 	}
-	if _, stored := in.outliers[a.ID]; stored || in.claimed[a.ID] != nil || len(previous) != len(b.room.Extremities) {
-		return false
+	if a.Redacts == "" {
+		return true, nil
 	}
-	return !slices.ContainsFunc(previous, func(id string) bool { return !slices.Contains(b.room.Extremities, id) })
+	target, err := in.rooms.db.KnownEvents(ctx, []string{a.Redacts})
+	return len(target) > 0, err
 }
 
 // append stages an event at the end of the room, or rejects it.
@@ -220,8 +226,12 @@ func (in *intake) aside(ctx context.Context, b *batch, a *arrival) error {
 func (in *intake) stage(ctx context.Context, b *batch, a *arrival) error {
 	s := staged{Event: a.Event, auth: a.cited, relay: in.relay}
 	if a.Redacts != "" {
+		power := func() (*authrules.PowerLevels, error) {
+			_, levels, err := b.powerLevels(ctx)
+			return levels, err
+		}
 		var err error
-		if s.redacted, err = in.rooms.redactedBy(ctx, b, a.Event.Event); err != nil {
+		if s.redacted, err = in.rooms.redactedBy(ctx, in.room.Number, a.Event.Event, power); err != nil {
 			return err
 		}
 	}
@@ -235,7 +245,7 @@ func (in *intake) fork(ctx context.Context, hot *hotRoom, a *arrival) error {
 	if err != nil {
 		return err
 	}
-	f := &fork{rooms: r, hot: hot, event: a, pos: previous[a.ID].Pos, relay: in.relay}
+	f := &fork{rooms: r, hot: hot, event: a, pos: previous[a.ID].Pos, relay: in.relay, redaction: in.redacted[a.ID]}
 	delete(previous, a.ID)
 	for _, id := range a.PrevEvents() {
 		if previous[id].StateAfter == 0 {
@@ -255,7 +265,7 @@ func (in *intake) fork(ctx context.Context, hot *hotRoom, a *arrival) error {
 	f.order = in.orders[a.ID]
 	switch {
 	case errors.Is(verdict, matrix.Forbidden):
-		f.status = storage.Rejected
+		f.status, in.rejected[a.ID] = storage.Rejected, true
 	case verdict != nil:
 		return verdict
 	case f.order == 0:

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"beep/matrix"
+	"beep/roomserver/authrules"
 	"beep/storage"
 	"beep/stream"
 )
@@ -35,50 +36,110 @@ func (b *batch) redactable(ctx context.Context, redaction *matrix.Event) (*stora
 	return &target, nil
 }
 
-// redactedBy finds what a redaction of another server's user redacts: nil if it is not
-// known here, or the user may not redact it ("Handling redactions" of the room
-// versions). Until version 2 the authorisation rules have said so already.
-func (r *Rooms) redactedBy(ctx context.Context, b *batch, redaction *matrix.Event) (*storage.Event, error) {
+// redactedBy finds what a redaction of another server's user redacts: nil if the user may
+// not redact it. power gives the levels before the redaction. [storage.ErrNotFound]: the
+// event is not known here.
+func (r *Rooms) redactedBy(ctx context.Context, room int64, redaction *matrix.Event, power func() (*authrules.PowerLevels, error)) (*storage.Event, error) {
 	target, err := r.db.EventByID(ctx, redaction.Redacts)
-	if errors.Is(err, storage.ErrNotFound) || err == nil && (target.Room != b.room.Number || target.Type == "m.room.create") {
-		return nil, nil
-	} else if err != nil {
+	if err != nil || target.Room != room {
 		return nil, err
 	}
-	if redaction.Version.EventIDInEvent() || matrix.ServerOf(target.Sender) == matrix.ServerOf(redaction.Sender) {
-		return &target, nil
-	}
-	_, levels, err := b.powerLevels(ctx)
-	if err != nil || levels.User(redaction.Sender) < levels.Redact {
+	if may, err := mayRedact(redaction, target.Event, power); !may {
 		return nil, err
 	}
 	return &target, nil
 }
 
-// redact prunes the event that s redacts, in the database and in the window of
-// the log, so that no reader sees its content again.
+// mayRedact tells whether a redaction counts for its target ("Handling redactions" of the
+// room versions). Until version 2 the authorisation rules have said so already.
+func mayRedact(redaction, target *matrix.Event, power func() (*authrules.PowerLevels, error)) (bool, error) {
+	switch {
+	case target.Type == "m.room.create":
+		return false, nil
+	case redaction.Version.EventIDInEvent(), matrix.ServerOf(target.Sender) == matrix.ServerOf(redaction.Sender):
+		return true, nil
+	}
+	levels, err := power()
+	return err == nil && levels.User(redaction.Sender) >= levels.Redact, err
+}
+
+// powerAt are the power levels of a state.
+func (r *Rooms) powerAt(ctx context.Context, room int64, state stateAt) (*authrules.PowerLevels, error) {
+	var create, levels *authrules.Event
+	auth, err := r.authorisingAt(ctx, room, state, []stateName{createName, powerLevelsName})
+	for _, e := range auth {
+		if e.Type == createName.Type {
+			create = e
+		} else {
+			levels = e
+		}
+	}
+	return authrules.ReadPowerLevels(create, levels), err
+}
+
+// earlyRedactions are, by event id, the redactions of events that came before these.
+func (r *Rooms) earlyRedactions(ctx context.Context, room int64, events []*matrix.Event) (map[string]*storage.Event, error) {
+	ids := make([]string, len(events))
+	for i, e := range events {
+		ids[i] = e.ID
+	}
+	early, err := r.db.EarlyRedactions(ctx, ids)
+	if err != nil || len(early) == 0 {
+		return nil, err
+	}
+	redactions := map[string]*storage.Event{}
+	for _, e := range events {
+		found, err := r.db.EventsByPos(ctx, early[e.ID])
+		if err != nil {
+			return nil, err
+		}
+		for i := range found {
+			may, err := mayRedact(found[i].Event, e, func() (*authrules.PowerLevels, error) {
+				return r.powerAt(ctx, room, stateAt{id: found[i].StateBefore})
+			})
+			if err != nil {
+				return nil, err
+			}
+			if may && found[i].Room == room {
+				redactions[e.ID] = &found[i]
+				break
+			}
+		}
+	}
+	return redactions, nil
+}
+
+// redact prunes the event that s redacts.
 func (b *batch) redact(ctx context.Context, tx *storage.Tx, s *staged) error {
-	pruned := s.redacted.Version.Redact(s.redacted.JSON)
-	if err := tx.RedactEvent(ctx, s.redacted.Pos, s.stored.Pos, pruned); err != nil {
+	return b.rooms.prune(ctx, tx, s.redacted, s.stored)
+}
+
+// prune prunes an event that is redacted, in the database and in the window of the log,
+// so that no reader sees its content again.
+func (r *Rooms) prune(ctx context.Context, tx *storage.Tx, target, redaction *storage.Event) error {
+	pruned := target.Version.Redact(target.JSON)
+	if err := tx.RedactEvent(ctx, target.Pos, redaction.Pos, pruned); err != nil {
 		return err
 	}
-	event, err := matrix.ParseTrusted(s.redacted.Version, s.redacted.ID, pruned)
+	event, err := matrix.ParseTrusted(target.Version, target.ID, pruned)
 	if err != nil {
 		return err
 	}
-	redacted := *s.redacted
-	redacted.Event, redacted.RedactedBy = event, s.stored.Pos
+	redacted := *target
+	redacted.Event, redacted.RedactedBy = event, redaction.Pos
 	rendered := NewClientEvent(&redacted)
-	rendered.Redaction = NewClientEvent(s.stored)
+	rendered.Redaction = NewClientEvent(redaction)
 	tx.AfterCommit(func() {
-		publish(b.rooms.db.Log, rendered)
-		b.rooms.pruneReplaced(event)
+		if target.Live() {
+			publish(r.db.Log, rendered)
+		}
+		r.pruneReplaced(event)
 	})
 	return nil
 }
 
 func publish(log *stream.Log, e *ClientEvent) {
-	log.Publish(stream.Entry{Pos: e.Pos, Kind: stream.Event, Room: e.Room, User: e.Sender, Value: e, Size: 2 * len(e.JSON)})
+	log.Publish(stream.Entry{Pos: e.At, Kind: stream.Event, Room: e.Room, User: e.Sender, Value: e, Size: 2 * len(e.JSON)})
 }
 
 // pruneReplaced prunes prev_content in the window of the log: where a state event

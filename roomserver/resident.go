@@ -142,14 +142,15 @@ func (r *Rooms) AcceptMember(ctx context.Context, origin, roomID, eventID, membe
 		return nil, matrix.InvalidParam.With("The event is not about its sender")
 	case matrix.ServerOf(e.Sender) != origin:
 		return nil, matrix.Forbidden.With("The event's sender is another server's")
-	case !e.HashMatches():
-		return nil, matrix.InvalidParam.With("The event's content hash is wrong")
 	}
 	if e, err = r.cosign(ctx, &room, e); err != nil {
 		return nil, err
 	}
 	if err := r.checkSignatures(ctx, []*matrix.Event{e})[0]; err != nil {
 		return nil, err
+	}
+	if !e.HashMatches() {
+		return nil, matrix.InvalidParam.With("The event's content hash is wrong")
 	}
 	leave, err := r.inbound.enter(ctx, roomID)
 	if err != nil {

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"encoding/json"
+	"math"
 
 	"beep/stream"
 )
@@ -39,10 +40,10 @@ func (tx *Tx) DeleteDestinations(ctx context.Context, servers []string) error {
 	return tx.exec(ctx, `DELETE FROM destinations WHERE server = ANY($1)`, List(servers))
 }
 
-// ownEvent is the condition that an event e is of a user of this server, whose name with
-// a colon before it is $1, and stands in the timeline at the place where it was made. What was fetched
-// to stand between others comes from servers that have it.
-const ownEvent = ` substr(e.sender, length(e.sender) - length($1) + 1) = $1 AND e.ord > 0 AND e.ord % 1048576 = 0 `
+// ownEvent is the condition that an event e was made here: it is of a user of the server
+// whose name with a colon before it is $1, and stands where it came first. Events of own
+// users that were got from elsewhere are known there.
+const ownEvent = ` e.ord = e.pos * 1048576 AND substr(e.sender, length(e.sender) - length($1) + 1) = $1 `
 
 // PendingServers are the servers that something with after < pos <= upTo is for. Own is
 // the name of this server; it may be among them.
@@ -75,28 +76,30 @@ type Pending struct {
 	Limit   int64
 }
 
-// PendingEvents are the first of the events, in the order of the log.
+// PendingEvents are the first of the events, in the order of the log. It goes through each
+// room from its end, event by event: that is the one way that is quick for the rooms where
+// nothing is pending, on either engine.
 func (q *Reader) PendingEvents(ctx context.Context, p Pending) ([]PendingEvent, error) {
-	older := p.PerRoom - 1
-	if p.PerRoom <= 0 {
-		older = 1 << 60
+	perRoom := p.PerRoom
+	if perRoom <= 0 {
+		perRoom = math.MaxInt32
 	}
-	return selectAll(ctx, q, `WITH theirs AS MATERIALIZED (
+	const before = `(SELECT e.ord FROM events e WHERE e.room = t.room AND e.ord > t.low AND e.ord < t.high AND` + ownEvent + `ORDER BY e.ord DESC LIMIT 1)`
+	return selectAll(ctx, q, `WITH RECURSIVE theirs AS MATERIALIZED (
 			SELECT s.room, (CASE WHEN s.since > $3 THEN s.since ELSE $3 END) * 1048576 AS low,
-				(CASE WHEN s.until > 0 AND s.until < $4 THEN s.until ELSE $4 END) * 1048576 AS high
+				(CASE WHEN s.until > 0 AND s.until < $4 THEN s.until ELSE $4 END) * 1048576 + 1 AS high
 			FROM room_servers s WHERE s.server = $2 AND (s.until = 0 OR s.until > $3)),
-		newest AS MATERIALIZED (
-			SELECT t.room, t.high, COALESCE((SELECT e.ord - 1 FROM events e
-				WHERE e.room = t.room AND e.ord > t.low AND e.ord <= t.high AND`+ownEvent+`
-				ORDER BY e.ord DESC LIMIT 1 OFFSET $5), t.low) AS low FROM theirs t)
-		SELECT e.pos, e.ord / 1048576 AS at FROM newest n JOIN events e ON e.room = n.room AND e.ord > n.low AND e.ord <= n.high AND`+ownEvent+`
-		UNION SELECT e.pos, o.at FROM outgoing_events o JOIN events e ON e.pos = o.pos
-			JOIN newest n ON n.room = e.room AND e.ord > n.low AND e.ord <= n.high
+		steps (room, low, high, n) AS (
+			SELECT t.room, t.low, `+before+`, 1 FROM theirs t
+			UNION ALL SELECT t.room, t.low, `+before+`, t.n + 1 FROM steps t WHERE t.high IS NOT NULL AND t.n < $5)
+		SELECT t.high / 1048576 AS pos, t.high / 1048576 AS at FROM steps t WHERE t.high IS NOT NULL
+		UNION SELECT o.pos, o.at FROM outgoing_events o JOIN events e ON e.pos = o.pos
+			JOIN theirs t ON t.room = e.room AND o.at * 1048576 > t.low AND o.at * 1048576 < t.high
 			WHERE o.server = '' AND o.at > $3 AND o.at <= $4 AND substr(e.sender, length(e.sender) - length($2)) <> ':' || $2
 		UNION SELECT o.pos, o.at FROM outgoing_events o WHERE o.server = $2 AND o.at > $3 AND o.at <= $4
 		ORDER BY at LIMIT $6`,
 		func(row scanner, e *PendingEvent) error { return row.Scan(&e.Pos, &e.At) },
-		":"+p.Own, p.Server, p.After, p.UpTo, older, p.Limit)
+		":"+p.Own, p.Server, p.After, p.UpTo, perRoom, p.Limit)
 }
 
 // PDU is an event as other servers get it.

@@ -49,6 +49,10 @@ type Event struct {
 	Auth        []int64    // positions of the auth events; for InsertEvent only, reads leave it nil
 }
 
+// Live tells whether the event is or was in the log, at At. Others are in no timeline, or
+// were fetched to stand between such as are.
+func (e *Event) Live() bool { return e.Order > 0 && e.Order%OrderScale == 0 }
+
 const eventColumns = `e.pos, e.ord, e.room, r.room_id, r.version, e.event_id, e.state_before, e.state_after,
 	e.replaces, e.redacted_by, e.status, e.device, e.txn, e.json`
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -69,8 +70,36 @@ func objectOrNil(value stdjson.RawMessage) stdjson.RawMessage {
 	return value
 }
 
-// SendJoin is PUT /send_join (v2). With omitMembers the server may leave most members'
-// events out.
+// inPair decodes an answer of the first version of the API: a list of the status and the
+// answer proper.
+type inPair struct{ answer any }
+
+// UnmarshalJSON reads the second element of the list.
+func (p inPair) UnmarshalJSON(text []byte) error {
+	var pair []stdjson.RawMessage
+	if err := json.Unmarshal(text, &pair); err != nil {
+		return err
+	}
+	if len(pair) != 2 {
+		return errors.New("an answer that is not a status and an object")
+	}
+	return json.Unmarshal(pair[1], p.answer)
+}
+
+// doNewest does a request whose second version older servers do not know: these are asked
+// again in the first one.
+func (c *Client) doNewest(ctx context.Context, server string, r call, answer any) error {
+	err := c.do(ctx, server, r, answer)
+	refusal, refused := errors.AsType[*PeerError](err)
+	if !refused || refusal.Status != http.StatusNotFound || refusal.Code != "" && refusal.Code != "M_UNRECOGNIZED" {
+		return err
+	}
+	r.target = strings.Replace(r.target, "/v2/", "/v1/", 1)
+	return c.do(ctx, server, r, &inPair{answer})
+}
+
+// SendJoin is PUT /send_join. With omitMembers the server may leave most members' events
+// out.
 func (c *Client) SendJoin(ctx context.Context, server string, join *matrix.Event, omitMembers bool) (*roomserver.SendJoinAnswer, error) {
 	var answer struct {
 		State          []stdjson.RawMessage `json:"state"`
@@ -79,7 +108,7 @@ func (c *Client) SendJoin(ctx context.Context, server string, join *matrix.Event
 		MembersOmitted bool                 `json:"members_omitted"`
 		Servers        []string             `json:"servers_in_room"`
 	}
-	err := c.do(ctx, server, call{
+	err := c.doNewest(ctx, server, call{
 		method: http.MethodPut,
 		target: target("/_matrix/federation/v2/send_join", join.RoomID, join.ID) +
 			query(url.Values{"omit_members": {strconv.FormatBool(omitMembers)}}),
@@ -120,9 +149,9 @@ func validServers(names []string) []string {
 	return valid
 }
 
-// SendLeave is PUT /send_leave (v2).
+// SendLeave is PUT /send_leave.
 func (c *Client) SendLeave(ctx context.Context, server string, leave *matrix.Event) error {
-	return c.do(ctx, server, call{
+	return c.doNewest(ctx, server, call{
 		method: http.MethodPut, target: target("/_matrix/federation/v2/send_leave", leave.RoomID, leave.ID),
 		body: leave.JSON, limit: maxTemplate, timeout: usualTimeout,
 	}, new(stdjson.RawMessage))

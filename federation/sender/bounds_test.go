@@ -222,12 +222,17 @@ func BenchmarkEvent(b *testing.B) {
 			}})
 			defer run(b, s)()
 			body := []byte(`{"a":"` + strings.Repeat("x", 500) + `"}`)
-			n := int64(0)
+			for taken.Load() == 0 { // until it runs
+				publish(db, body, "a.example")
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(10 * time.Millisecond)
+			n := taken.Load()
 			b.ReportAllocs()
 			for b.Loop() {
 				publish(db, body, "a.example", "b.example", "c.example")
 				// No more ahead than memory has room for: these events are not in the database.
-				for n++; taken.Load() < 3*(n-maxQueue/2); {
+				for n += 3; taken.Load() < n-maxQueue/2; {
 					time.Sleep(10 * time.Microsecond)
 				}
 			}

@@ -24,7 +24,8 @@ func (s *Sender) follow(ctx context.Context) {
 			return
 		}
 		batch = batch[:0]
-		if s.db.Log.Range(after, upTo, func(e *stream.Entry) bool { batch = append(batch, e); return true }) {
+		ok := s.db.Log.Range(after, upTo, func(e *stream.Entry) bool { batch = append(batch, e); return true })
+		if ok && !slices.ContainsFunc(batch, unclear) {
 			s.take(ctx, batch, upTo)
 		} else if !s.skip(ctx, after, upTo) {
 			return
@@ -34,7 +35,14 @@ func (s *Sender) follow(ctx context.Context) {
 	}
 }
 
-// skip passes over a part of the log that is no longer in memory: whom something in it is
+// unclear tells whether the entry does not say whom it is for: an event that was redacted
+// before it was read has been put into the log once more.
+func unclear(e *stream.Entry) bool {
+	event, ok := e.Value.(*roomserver.ClientEvent)
+	return ok && event.RedactedBy != 0 && len(event.Servers) == 0
+}
+
+// skip passes over a part of the log that is not in memory, or not clear: whom something in it is
 // for finds it in the database. It tells whether it came to an end.
 func (s *Sender) skip(ctx context.Context, after, upTo stream.Pos) bool {
 	s.audiences.Purge()
@@ -162,6 +170,9 @@ func (s *Sender) prepare(ctx context.Context, batch []*stream.Entry) map[string]
 				users = append(users, v.UserID)
 			}
 		}
+	}
+	if len(rooms)+len(users) == 0 {
+		return nil
 	}
 	if err := s.loadAudiences(ctx, rooms); err != nil && ctx.Err() == nil {
 		s.log.Warn("the servers of rooms could not be read; they miss who types or has read", "error", err)

@@ -1,6 +1,7 @@
 package sender_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"beep/federation/remote"
+	"beep/roomserver"
 	"beep/storage"
 )
 
@@ -260,6 +262,27 @@ func TestLostWindow(t *testing.T) {
 		time.Sleep(time.Second)
 		equal(t, "texts", slices.Concat(texts(1, 10), texts(13, 14)), p.said())
 		equal(t, "texts", texts(1, 14), q.said())
+	})
+}
+
+// An event that is redacted before anybody has read it goes out all the same.
+func TestRedactedUnread(t *testing.T) {
+	eachWorld(t, func(t *testing.T, w *world) {
+		room := w.room(near)
+		held := w.db.Clock.Reserve()
+		eventID := w.sayText(room, "1")
+		if _, err := w.rooms.Send(t.Context(), room, roomserver.Draft{Type: "m.room.redaction", Sender: alice, Redacts: eventID,
+			Content: json.RawMessage(`{}`)}); err != nil {
+			t.Fatal(err)
+		}
+		w.say(room, 2, 2)
+		w.db.Clock.Done(held)
+		time.Sleep(time.Second)
+		sent := w.net.peer(near).transactions()
+		if len(sent) != 1 || len(sent[0].PDUs) != 3 {
+			t.Fatalf("%d transactions: %s", len(sent), sent[0].PDUs)
+		}
+		equal(t, "texts", texts(2, 2), w.net.peer(near).said())
 	})
 }
 

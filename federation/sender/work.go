@@ -116,12 +116,12 @@ func (s *Sender) rest(d *destination) {
 
 // wait gives more news a little time, unless something comes that is worth more.
 func (s *Sender) wait(ctx context.Context, d *destination) {
-	s.mu.Unlock()
-	defer s.mu.Lock()
 	select {
 	case <-d.wake: // from before
 	default:
 	}
+	s.mu.Unlock()
+	defer s.mu.Lock()
 	timer := time.NewTimer(linger)
 	defer timer.Stop()
 	select {

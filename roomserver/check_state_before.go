@@ -74,9 +74,9 @@ func (r *Rooms) wholeOf(ctx context.Context, s stateAt) ([]change, error) {
 }
 
 // stateBefore is the room's state before an event that follows these: their states
-// resolved. claimed is what another server says that it is, where some of them are not
+// resolved. claimed are what another server says of those whose state is not
 // known; nil otherwise.
-func (r *Rooms) stateBefore(ctx context.Context, room *storage.Room, previous map[string]storage.KnownEvent, claimed []change) (stateAt, error) {
+func (r *Rooms) stateBefore(ctx context.Context, room *storage.Room, previous map[string]storage.KnownEvent, claimed [][]change) (stateAt, error) {
 	var states []stateAt
 	seen := map[int64]bool{}
 	for _, p := range previous {
@@ -85,8 +85,8 @@ func (r *Rooms) stateBefore(ctx context.Context, room *storage.Room, previous ma
 			states = append(states, stateAt{id: p.StateAfter})
 		}
 	}
-	if claimed != nil {
-		states = append(states, stateAt{whole: claimed})
+	for _, state := range claimed {
+		states = append(states, stateAt{whole: state})
 	}
 	if len(states) == 1 {
 		return states[0], nil

@@ -120,30 +120,72 @@ func (r *Rooms) checked(ctx context.Context, room *storage.Room, raws []json.Raw
 	return known(events)
 }
 
-// claimState asks for the state before an event, and keeps what that server says:
-// it counts together with the states of the earlier events that are known.
+// claimState asks for the states after the missing events that an event follows, and keeps
+// what the other server says: they count together with the states of the earlier events
+// that are known. Of a server that does not know those events it asks for the state before
+// the event itself.
 func (in *intake) claimState(ctx context.Context, e *matrix.Event) error {
-	state, auth, err := in.rooms.remote.StateIDs(ctx, in.origin, in.room.ID, e.ID)
+	stored, err := in.rooms.db.KnownEvents(ctx, e.PrevEvents())
 	if err != nil {
 		return err
 	}
-	if err := in.rooms.fetchState(ctx, in.origin, in.room, e.ID, state, auth); err != nil {
-		return err
+	var states [][]change
+	for _, id := range e.PrevEvents() {
+		if stored[id].StateAfter != 0 {
+			continue
+		}
+		state, err := in.claimedState(ctx, id, true)
+		if err != nil {
+			in.rooms.log.Info("the state after an event is not to be had", "event", id, "server", in.origin, "error", err)
+			states = nil
+			break
+		}
+		states = append(states, state)
 	}
-	places, err := in.rooms.db.StatePlaces(ctx, in.room.Number, state)
+	if states == nil {
+		state, err := in.claimedState(ctx, e.ID, false)
+		if err != nil {
+			return err
+		}
+		states = [][]change{state}
+	}
+	in.claimed[e.ID] = states
+	return nil
+}
+
+// claimedState is the state before an event as the other server tells it, or after it.
+func (in *intake) claimedState(ctx context.Context, eventID string, after bool) ([]change, error) {
+	state, auth, err := in.rooms.remote.StateIDs(ctx, in.origin, in.room.ID, eventID)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	var own []string
+	if after {
+		own = []string{eventID} // what it changes, if it is state
+	}
+	if err := in.rooms.fetchState(ctx, in.origin, in.room, eventID, slices.Concat(state, own), auth); err != nil {
+		return nil, err
+	}
+	places, err := in.rooms.db.StatePlaces(ctx, in.room.Number, slices.Concat(state, own))
+	if err != nil {
+		return nil, err
+	}
+	last := places[eventID]
+	if after {
+		delete(places, eventID)
 	}
 	claimed := stateOf(places)
+	if after && last.Key != 0 && last.Status != storage.Rejected {
+		claimed = merge(claimed, []change{{last.Key, last.Pos}})
+	}
 	keys, err := in.rooms.keysOf(ctx, in.room.Number, []stateName{createName})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if _, create := (&packed{changes: claimed}).find(keys[createName]); !create {
-		return matrix.BadState.Withf("The state before %s that %s tells has no create event", e.ID, in.origin)
+		return nil, matrix.BadState.Withf("The state at %s that %s tells has no create event", eventID, in.origin)
 	}
-	in.claimed[e.ID] = claimed
-	return nil
+	return claimed, nil
 }
 
 // fetchState makes the events of a state and its auth chain known, as outliers.
@@ -168,6 +210,9 @@ func (r *Rooms) fetchState(ctx context.Context, server string, room *storage.Roo
 			return err
 		}
 		raws = append(chain, events...)
+		if slices.Contains(missing, eventID) {
+			raws = append(raws, r.fetchEvents(ctx, server, []string{eventID})...)
+		}
 	}
 	return r.storeOutliers(ctx, room.Number, wanted(r.checked(ctx, room, raws), missing))
 }
@@ -188,7 +233,11 @@ func (r *Rooms) fetchEvents(ctx context.Context, server string, ids []string) []
 
 // wanted leaves out events that were not asked for.
 func wanted(events []*matrix.Event, ids []string) []*matrix.Event {
-	return slices.DeleteFunc(events, func(e *matrix.Event) bool { return !slices.Contains(ids, e.ID) })
+	asked := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		asked[id] = true
+	}
+	return slices.DeleteFunc(events, func(e *matrix.Event) bool { return !asked[e.ID] })
 }
 
 // fetchAuth makes the auth events of events known, which are not among them.

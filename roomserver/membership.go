@@ -36,7 +36,10 @@ func (r *Rooms) Join(ctx context.Context, roomID string, c MemberChange) error {
 		err = errNotInRoom
 	}
 	if r.remote != nil && (remote || errors.Is(err, matrix.UnableToGrantJoin) || errors.Is(err, matrix.UnableToAuthoriseJoin)) {
-		return r.joinRemote(ctx, roomID, c)
+		elsewhere := r.joinRemote(ctx, roomID, c)
+		if remote || elsewhere != error(errNowhere) {
+			return elsewhere
+		}
 	}
 	return err
 }

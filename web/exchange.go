@@ -121,7 +121,10 @@ func (x *exchange) fail(err error) {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &told):
-		if told.Status >= http.StatusInternalServerError {
+		switch {
+		case told.Status == http.StatusBadGateway: // another server's failure
+			x.log().Info("request failed elsewhere", "error", err)
+		case told.Status >= http.StatusInternalServerError:
 			x.log().Error("request failed", "error", err)
 		}
 	case errors.As(err, &tooLarge):

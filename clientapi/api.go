@@ -36,6 +36,8 @@ type Remote interface {
 	// QueryProfile gives the fields of a user's profile, or the one that is named
 	// unless field is "".
 	QueryProfile(ctx context.Context, userID, field string) (map[string]json.RawMessage, error)
+	// PublicRooms gives a page of a server's room directory.
+	PublicRooms(ctx context.Context, server string, q roomserver.PublishedQuery) (*roomserver.PublishedPage, error)
 }
 
 // API has the handlers.

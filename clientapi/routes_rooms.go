@@ -6,7 +6,7 @@ import "beep/web"
 func (a *API) roomRoutes(rt *web.Router) {
 	const v3 = "/_matrix/client/v3"
 	const room = v3 + "/rooms/{roomID}"
-	join, invite, message := web.Limit("join"), web.Limit("invite"), web.Limit("message")
+	join, invite, message, other := web.Limit("join"), web.Limit("invite"), web.Limit("message"), web.Limit("other")
 	noBody := web.OptionalBody()
 
 	web.POST(rt, v3+"/createRoom", a.active, a.createRoom, join)
@@ -36,4 +36,8 @@ func (a *API) roomRoutes(rt *web.Router) {
 	web.GET(rt, v3+"/directory/room/{roomAlias}", web.Anyone, a.resolveAlias)
 	web.PUT(rt, v3+"/directory/room/{roomAlias}", a.active, a.setAlias)
 	web.DELETE(rt, v3+"/directory/room/{roomAlias}", a.user, a.deleteAlias)
+	web.GET(rt, v3+"/directory/list/room/{roomID}", web.Anyone, a.listing)
+	web.PUT(rt, v3+"/directory/list/room/{roomID}", a.active, a.setListing, other)
+	web.GET(rt, v3+"/publicRooms", a.directoryReader, a.publicRooms, other)
+	web.POST(rt, v3+"/publicRooms", a.user, a.searchPublicRooms, other)
 }

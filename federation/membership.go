@@ -69,7 +69,7 @@ func (a *API) makeMember(ctx context.Context, who *Origin, req *makeRequest, mem
 	if !matrix.ValidUserID(req.UserID) || matrix.ServerOf(req.UserID) != who.Server {
 		return nil, matrix.Forbidden.With("The user is not one of your server")
 	}
-	if err := a.notDenied(ctx, who, req.RoomID); err != nil {
+	if err := a.Serving.Admit(ctx, who.Server, req.RoomID); err != nil {
 		return nil, err
 	}
 	var versions []matrix.RoomVersion
@@ -83,16 +83,6 @@ func (a *API) makeMember(ctx context.Context, who *Origin, req *makeRequest, mem
 	return &template{t.Version, t.Event}, nil
 }
 
-// notDenied refuses a server that the room's access control list shuts out. That the room
-// is not known is for others to say.
-func (a *API) notDenied(ctx context.Context, who *Origin, roomID string) error {
-	rooms, err := a.Serving.Rooms(ctx, who.Server, []string{roomID})
-	if room := rooms[roomID]; err == nil && room != nil && room.Denied {
-		return matrix.Forbidden.With("Your server is denied access to the room by its server ACL")
-	}
-	return err
-}
-
 type sendMemberRequest struct {
 	RoomID      string `path:"roomID"`
 	EventID     string `path:"eventID"`
@@ -103,7 +93,6 @@ type sendMemberRequest struct {
 // joinAnswer is the answer to a join.
 type joinAnswer struct {
 	*roomserver.JoinAnswer
-	origin  string
 	omitted bool
 }
 
@@ -122,7 +111,6 @@ func (j *joinAnswer) AppendJSON(dst []byte) []byte {
 		}
 		dst = append(dst, ']')
 	}
-	dst = matrix.AppendString(append(dst, `,"origin":`...), j.origin)
 	return append(appendEvents(append(dst, `,"state":`...), j.State), '}')
 }
 
@@ -144,7 +132,7 @@ func (a *API) sendJoin(ctx context.Context, who *Origin, req *sendMemberRequest)
 		return nil, err
 	}
 	state, err := a.Rooms.JoinState(ctx, join, req.OmitMembers)
-	return &joinAnswer{state, a.Signer.ServerName, req.OmitMembers}, err
+	return &joinAnswer{state, req.OmitMembers}, err
 }
 
 // sendJoinV1 is PUT /v1/send_join/{roomId}/{eventId}.
@@ -167,7 +155,7 @@ func (l *inList) AppendJSON(dst []byte) []byte {
 }
 
 func (a *API) accept(ctx context.Context, who *Origin, req *sendMemberRequest, membership string) (*matrix.Event, error) {
-	if err := a.notDenied(ctx, who, req.RoomID); err != nil {
+	if err := a.Serving.Admit(ctx, who.Server, req.RoomID); err != nil {
 		return nil, err
 	}
 	return a.Rooms.AcceptMember(ctx, who.Server, req.RoomID, req.EventID, membership, req.Body)
@@ -219,7 +207,7 @@ func (a *API) invite(ctx context.Context, who *Origin, req *inviteRequest) (*inv
 }
 
 func (a *API) acceptInvite(ctx context.Context, who *Origin, offer roomserver.InviteOffer) (*inviteAnswer, error) {
-	if err := a.notDenied(ctx, who, offer.RoomID); err != nil {
+	if err := a.Serving.Admit(ctx, who.Server, offer.RoomID); err != nil {
 		return nil, err
 	}
 	if err := a.Allow.Admit(ctx, allow.Invite, who.Server, allow.About{Room: offer.RoomID}); err != nil {

@@ -229,16 +229,11 @@ func TestSendQueue(t *testing.T) {
 // TestSendEDUHandlers: an EDU that is refused harms nothing; one that could not be taken in
 // makes the other server come again.
 func TestSendEDUHandlers(t *testing.T) {
-	var failing atomic.Bool
+	var failing error
 	var got [][]json.RawMessage
 	handlers := map[string]federation.EDUHandler{
 		"x.refuse": func(context.Context, string, []json.RawMessage) error { return matrix.Forbidden },
-		"x.fail": func(context.Context, string, []json.RawMessage) error {
-			if failing.Load() {
-				return errors.New("the disk is full")
-			}
-			return nil
-		},
+		"x.fail":   func(context.Context, string, []json.RawMessage) error { return failing },
 		"x.keep": func(_ context.Context, origin string, contents []json.RawMessage) error {
 			got = append(got, contents)
 			return nil
@@ -257,11 +252,13 @@ func TestSendEDUHandlers(t *testing.T) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			s.t.Errorf("(-want +got):\n%s", diff)
 		}
-		failing.Store(true)
-		if a := p.transaction("t2", nil, []string{edu("x.fail", `{}`)}); a.status != 500 || strings.Contains(string(a.body), "disk") {
-			s.t.Errorf("failed: %v", a)
+		for status, err := range map[int]error{500: errors.New("the disk is full"), 503: matrix.ServiceUnavailable} {
+			failing = err
+			if a := p.transaction("t2", nil, []string{edu("x.fail", `{}`)}); a.status != status || strings.Contains(string(a.body), "disk") {
+				s.t.Errorf("failed: %v", a)
+			}
 		}
-		failing.Store(false)
+		failing = nil
 		p.tell("t2", nil, edu("x.fail", `{}`))
 	})
 }

@@ -94,16 +94,10 @@ func (r *Rooms) DeleteAlias(ctx context.Context, alias, userID string, admin boo
 	}
 	return r.hot.with(ctx, a.RoomID, func(hot *hotRoom) error {
 		b := r.begin(hot)
-		_, levels, err := b.powerLevels(ctx)
+		powerful, err := b.maySetCanonical(ctx, userID)
 		if err != nil {
 			return err
 		}
-		powerful := levels.User(userID) >= levels.Event("m.room.canonical_alias", true)
-		member, err := b.current(ctx, memberName(userID))
-		if err != nil {
-			return err
-		}
-		powerful = powerful && member != nil && member.Membership() == "join"
 		if a.Creator != userID && !admin && !powerful {
 			return matrix.Forbidden.With("You did not make this alias and may not change the room's aliases")
 		}
@@ -118,6 +112,19 @@ func (r *Rooms) DeleteAlias(ctx context.Context, alias, userID string, admin boo
 		}
 		return r.db.Write(ctx, func(tx *storage.Tx) error { return drop(tx, a.Room) })
 	})
+}
+
+// maySetCanonical tells whether the user is in the room and may change its canonical alias.
+func (b *batch) maySetCanonical(ctx context.Context, userID string) (bool, error) {
+	member, err := b.current(ctx, memberName(userID))
+	if err != nil || member == nil || member.Membership() != "join" {
+		return false, err
+	}
+	_, levels, err := b.powerLevels(ctx)
+	if err != nil {
+		return false, err
+	}
+	return levels.User(userID) >= levels.Event("m.room.canonical_alias", true), nil
 }
 
 type canonicalAlias struct {

@@ -47,6 +47,7 @@ type staged struct {
 	auth     []*stateEvent  // its auth events
 	redacted *storage.Event // what the event redacts, if it does
 	relay    bool           // another server's, that this one passes on
+	outside  []string       // a server that has to be sent the event though it is not in the room
 	servers  []string       // which others have to be sent the event
 	stored   *storage.Event // once the transaction has given it its place
 }
@@ -141,7 +142,7 @@ func (b *batch) authorising(ctx context.Context, v matrix.RoomVersion, names []s
 
 // stage takes the event into the batch's view of the room.
 func (b *batch) stage(ctx context.Context, s staged) error {
-	before := b.servers
+	before, sends := b.servers, s.relay || b.rooms.local(s.Sender)
 	if s.StateKey != nil {
 		name := stateName{Type: s.Type, StateKey: *s.StateKey}
 		replaced, err := b.current(ctx, name)
@@ -150,12 +151,12 @@ func (b *batch) stage(ctx context.Context, s staged) error {
 		}
 		b.count(replaced, s.Event)
 		b.state[name] = &stateEvent{Event: s.Event}
-		if endsInvite(replaced, s.Event) {
-			s.servers = []string{matrix.ServerOf(*s.StateKey)}
+		if server := matrix.ServerOf(*s.StateKey); sends && endsInvite(replaced, s.Event) && before[server] == 0 {
+			s.outside = b.rooms.others(s.Event.Event, []string{server})
 		}
 	}
-	if s.relay || b.rooms.local(s.Sender) {
-		s.servers = b.rooms.others(s.Event.Event, s.servers, before, b.servers)
+	if sends {
+		s.servers = b.rooms.others(s.Event.Event, slices.Clone(s.outside), before, b.servers)
 	}
 	b.staged = append(b.staged, s)
 	b.room.Depth, b.room.Extremities = max(b.room.Depth, s.Depth), []string{s.ID}
@@ -376,6 +377,9 @@ func (w *writing) finish(ctx context.Context, s *staged, before *stateEvent) err
 	if err := w.InsertEvent(ctx, e); err != nil {
 		return err
 	}
+	if err := w.queue(ctx, s); err != nil {
+		return err
+	}
 	if s.draft.StrippedState != nil {
 		if err := w.SetStrippedState(ctx, e.Room, *e.StateKey, s.draft.StrippedState); err != nil {
 			return err
@@ -393,4 +397,14 @@ func (w *writing) finish(ctx context.Context, s *staged, before *stateEvent) err
 	rendered.StrippedState, rendered.Servers = s.draft.StrippedState, s.servers
 	w.Publish(stream.Entry{Pos: e.Pos, Kind: stream.Event, Room: e.Room, User: e.Sender, Value: rendered, Size: 2 * len(e.JSON)})
 	return nil
+}
+
+// queue has the event sent also where it would not be for whose it is.
+func (w *writing) queue(ctx context.Context, s *staged) error {
+	if s.relay {
+		if err := w.RelayEvent(ctx, s.stored); err != nil {
+			return err
+		}
+	}
+	return w.QueueEvent(ctx, s.stored, s.outside)
 }

@@ -357,8 +357,12 @@ func (w *forkWriting) accept(ctx context.Context, at stream.Pos) error {
 	if err := writeServers(ctx, w.Tx, w.room.Number, w.hot.servers, w.servers, at); err != nil {
 		return err
 	}
-	if w.relay || w.rooms.local(w.stored.Sender) {
+	dropped := w.rooms.others(w.stored.Event, w.dropped())
+	if rendered.Servers = dropped; w.relay || w.rooms.local(w.stored.Sender) {
 		rendered.Servers = w.rooms.others(w.stored.Event, nil, w.hot.servers, w.servers)
+	}
+	if err := w.queue(ctx, w.relay, dropped); err != nil {
+		return err
 	}
 	w.Publish(stream.Entry{Pos: at, Kind: stream.Event, Room: w.room.Number, User: w.stored.Sender, Value: rendered, Size: 2 * len(w.stored.JSON)})
 	if len(resets) > 0 {
@@ -369,4 +373,36 @@ func (w *forkWriting) accept(ctx context.Context, at stream.Pos) error {
 		w.Publish(stream.Entry{Pos: pos, Kind: stream.State, Room: w.room.Number, Value: resets, Size: 1000 * len(resets)})
 	}
 	return nil
+}
+
+// queue has the event sent also where it would not be for whose it is.
+func (w *forkWriting) queue(ctx context.Context, relay bool, servers []string) error {
+	if relay {
+		if err := w.RelayEvent(ctx, w.stored); err != nil {
+			return err
+		}
+	}
+	return w.QueueEvent(ctx, w.stored, servers)
+}
+
+// dropped are the servers whose last member the event has taken out of the room though
+// whoever made it does not know that they were there: forks of the room have met, or a
+// user was removed who had come back elsewhere. So this server has to send them the event
+// that shows it.
+func (w *forkWriting) dropped() []string {
+	var dropped []string
+	for server := range w.hot.servers {
+		if _, still := w.servers[server]; !still && !w.removes(server) {
+			dropped = append(dropped, server)
+		}
+	}
+	slices.Sort(dropped)
+	return dropped
+}
+
+// removes tells whether the event takes a user of the server out of the room, by the
+// membership that this server knows.
+func (w *forkWriting) removes(server string) bool {
+	return w.stored.Type == "m.room.member" && matrix.ServerOf(*w.stored.StateKey) == server && w.stored.Membership() != "join" &&
+		slices.ContainsFunc(w.event.cited, func(e *stateEvent) bool { return e.pos == int64(w.replaced) })
 }

@@ -15,26 +15,34 @@ const (
 	// left of it is fetched when somebody reads that far back.
 	gapRounds = 10
 	gapEvents = 50
+	// gapAnswer is how many events a server gives at least that has more of them.
+	gapAnswer = 10
 	// fetchEach is up to how many events of a state are fetched one by one.
 	fetchEach = 20
 )
 
 // fillGaps fetches what comes between what is known of the room and the events: first
 // the events themselves and, where the gap is too large, the state before those that
-// follow it. It gives the events with those that were fetched, in order.
+// follow it. It gives the events with those that were fetched, in order. An event whose
+// server does not tell what came directly before it is dropped: that server could
+// otherwise put it into any state that it likes.
 func (in *intake) fillGaps(ctx context.Context, events []*matrix.Event) ([]*matrix.Event, error) {
+	sent := make(map[string]bool, len(events))
+	for _, e := range events {
+		sent[e.ID] = true
+	}
 	for range gapRounds {
 		open, err := in.open(ctx, events)
 		if err != nil || len(open) == 0 {
 			return events, err
 		}
-		found := in.missingEvents(ctx, open)
+		found, all := in.missingEvents(ctx, open)
 		if found, err = in.unknown(ctx, found); err != nil {
 			return nil, err
 		}
 		before := len(events)
 		events = byAncestry(append(found, events...))
-		if len(events) == before {
+		if len(events) == before || all {
 			break
 		}
 	}
@@ -42,12 +50,26 @@ func (in *intake) fillGaps(ctx context.Context, events []*matrix.Event) ([]*matr
 	if err != nil {
 		return nil, err
 	}
+	dropped := map[string]bool{}
 	for _, e := range open {
-		if err := in.claimState(ctx, e); err != nil {
+		if sent[e.ID] {
+			dropped[e.ID] = true
+		} else if err := in.claimState(ctx, e); err != nil {
 			in.rooms.log.Info("the state before an event of another server is not to be had", "event", e.ID, "server", in.origin, "error", err)
 		}
 	}
-	return events, ctx.Err()
+	return in.without(dropped, events), ctx.Err()
+}
+
+// without leaves out events, and those that follow them.
+func (in *intake) without(dropped map[string]bool, events []*matrix.Event) []*matrix.Event {
+	return slices.DeleteFunc(events, func(e *matrix.Event) bool {
+		if dropped[e.ID] || slices.ContainsFunc(e.PrevEvents(), func(id string) bool { return dropped[id] }) {
+			dropped[e.ID] = true
+			in.verdicts[e.ID] = matrix.Forbidden.Withf("Your server does not tell what came before %s", e.ID)
+		}
+		return dropped[e.ID]
+	})
 }
 
 // open are those of the events that follow what is neither known, with its state, nor
@@ -59,7 +81,7 @@ func (in *intake) open(ctx context.Context, events []*matrix.Event) ([]*matrix.E
 		among[e.ID] = true
 		ids = append(ids, e.PrevEvents()...)
 	}
-	stored, err := in.rooms.db.KnownEvents(ctx, ids)
+	stored, err := in.rooms.db.KnownIn(ctx, in.room.Number, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -73,8 +95,9 @@ func (in *intake) open(ctx context.Context, events []*matrix.Event) ([]*matrix.E
 }
 
 // missingEvents asks for the events before others. What was not asked for, because none
-// of those leads to it, is dropped. That the server does not answer is no error.
-func (in *intake) missingEvents(ctx context.Context, open []*matrix.Event) []*matrix.Event {
+// of those leads to it, is dropped. That the server does not answer is no error. all tells
+// that there is no use in asking for more.
+func (in *intake) missingEvents(ctx context.Context, open []*matrix.Event) (kept []*matrix.Event, all bool) {
 	latest := make([]string, len(open))
 	wanted := map[string]bool{}
 	for i, e := range open {
@@ -86,11 +109,10 @@ func (in *intake) missingEvents(ctx context.Context, open []*matrix.Event) []*ma
 	raws, err := in.rooms.remote.MissingEvents(ctx, in.origin, in.room.ID, in.room.Extremities, latest, gapEvents)
 	if err != nil {
 		in.rooms.log.Info("another server does not tell what came before its events", "room", in.room.ID, "server", in.origin, "error", err)
-		return nil
+		return nil, true
 	}
 	found := in.rooms.checked(ctx, in.room, raws)
 	slices.SortStableFunc(found, func(a, b *matrix.Event) int { return cmp.Compare(b.Depth, a.Depth) })
-	var kept []*matrix.Event
 	for again := true; again; {
 		again = false
 		found = slices.DeleteFunc(found, func(e *matrix.Event) bool {
@@ -104,7 +126,7 @@ func (in *intake) missingEvents(ctx context.Context, open []*matrix.Event) []*ma
 			return true
 		})
 	}
-	return kept
+	return kept, len(raws) < gapAnswer
 }
 
 // checked are those of the events that pass the first three checks on receipt.
@@ -125,7 +147,7 @@ func (r *Rooms) checked(ctx context.Context, room *storage.Room, raws []json.Raw
 // that are known. Of a server that does not know those events it asks for the state before
 // the event itself.
 func (in *intake) claimState(ctx context.Context, e *matrix.Event) error {
-	stored, err := in.rooms.db.KnownEvents(ctx, e.PrevEvents())
+	stored, err := in.rooms.db.KnownIn(ctx, in.room.Number, e.PrevEvents())
 	if err != nil {
 		return err
 	}

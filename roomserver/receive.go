@@ -241,7 +241,7 @@ func (in *intake) stage(ctx context.Context, b *batch, a *arrival) error {
 // fork places an event that does not simply follow on the end of the room.
 func (in *intake) fork(ctx context.Context, hot *hotRoom, a *arrival) error {
 	r, c := in.rooms, in.rooms.newChecker(in.room.Number)
-	previous, err := r.db.KnownEvents(ctx, append(a.PrevEvents(), a.ID))
+	previous, err := r.db.KnownIn(ctx, in.room.Number, append(a.PrevEvents(), a.ID))
 	if err != nil {
 		return err
 	}

@@ -161,7 +161,9 @@ func TestServingHierarchy(t *testing.T) {
 			"knock":      create(t, a.rooms, roomserver.RoomDraft{Creator: alice, Name: "knock", InitialState: rule(`{"join_rule":"knock"}`)}),
 			"old knock":  create(t, a.rooms, roomserver.RoomDraft{Creator: alice, Version: "6", Name: "old knock", InitialState: rule(`{"join_rule":"knock"}`)}),
 			"restricted": create(t, a.rooms, roomserver.RoomDraft{Creator: alice, Name: "restricted", InitialState: restricted}),
-			"invited":    create(t, a.rooms, roomserver.RoomDraft{Creator: alice, Preset: "private_chat", Name: "invited", Invite: []string{userOf("b", "bob")}}),
+			"too early": create(t, a.rooms, roomserver.RoomDraft{Creator: alice, Version: "9", Name: "too early",
+				InitialState: rule(`{"join_rule":"knock_restricted","allow":[{"type":"m.room_membership","room_id":"` + club + `"}]}`)}),
+			"invited": create(t, a.rooms, roomserver.RoomDraft{Creator: alice, Preset: "private_chat", Name: "invited", Invite: []string{userOf("b", "bob")}}),
 			"readable": create(t, a.rooms, roomserver.RoomDraft{Creator: alice, Preset: "private_chat", Name: "readable", InitialState: []roomserver.StateDraft{
 				{Type: "m.room.history_visibility", Content: json.RawMessage(`{"history_visibility":"world_readable"}`)}}}),
 			"inside": create(t, a.rooms, roomserver.RoomDraft{Creator: alice, Preset: "public_chat", Name: "inside",
@@ -202,11 +204,11 @@ func TestServingHierarchy(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		}
-		check(false, "invited,knock,public,readable", "closed,inside,old knock,private,restricted")
+		check(false, "invited,knock,public,readable", "closed,inside,old knock,private,restricted,too early")
 		check(true, "public", "")
 		b.join(club, userOf("b", "bob"), "a")
 		net.deliver()
-		check(false, "invited,knock,public,readable,restricted", "closed,inside,old knock,private")
+		check(false, "invited,knock,public,readable,restricted", "closed,inside,old knock,private,too early")
 		for _, id := range []string{children["private"], children["closed"], "!unknown:a.test"} {
 			if _, err := a.serving.Hierarchy(t.Context(), "b.test", id, false); !errors.Is(err, matrix.NotFound) {
 				t.Errorf("%s: %v", id, err)

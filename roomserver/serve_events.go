@@ -22,8 +22,11 @@ func (s *Serving) Event(ctx context.Context, server, eventID string) (*matrix.Ev
 	} else if err != nil {
 		return nil, err
 	}
-	room, err := s.room(ctx, server, e.RoomID)
+	room, err := s.pastRoom(ctx, server, e.RoomID)
 	if err != nil {
+		return nil, err
+	}
+	if err := room.reaches(&e); err != nil {
 		return nil, err
 	}
 	if !served(&e) {
@@ -55,12 +58,15 @@ type StateBefore struct{ State, AuthChain []int64 }
 // StateBefore is the room's state before an event of its timeline. [matrix.NotFound],
 // also where the state is not known; [matrix.Forbidden].
 func (s *Serving) StateBefore(ctx context.Context, server, roomID, eventID string) (*StateBefore, error) {
-	room, err := s.room(ctx, server, roomID)
+	room, err := s.pastRoom(ctx, server, roomID)
 	if err != nil {
 		return nil, err
 	}
 	e, err := s.eventIn(ctx, room, eventID)
 	if err != nil {
+		return nil, err
+	}
+	if err := room.reaches(e); err != nil {
 		return nil, err
 	}
 	if e.StateBefore == 0 && !e.IsState("m.room.create", "") {
@@ -93,7 +99,7 @@ func (s *Serving) authChain(ctx context.Context, room *ServedRoom, of []int64) (
 // AuthChain are all events that authorise an event, and those that authorise these, as
 // positions for [Serving.Load]. [matrix.NotFound], [matrix.Forbidden].
 func (s *Serving) AuthChain(ctx context.Context, server, roomID, eventID string) ([]int64, error) {
-	room, err := s.room(ctx, server, roomID)
+	room, err := s.pastRoom(ctx, server, roomID)
 	if err != nil {
 		return nil, err
 	}
@@ -101,6 +107,9 @@ func (s *Serving) AuthChain(ctx context.Context, server, roomID, eventID string)
 	if errors.Is(err, storage.ErrNotFound) || err == nil && (e.Room != room.Number || !served(&e)) {
 		return nil, errNoEventHere
 	} else if err != nil {
+		return nil, err
+	}
+	if err := room.reaches(&e); err != nil {
 		return nil, err
 	}
 	ids := e.AuthEvents()

@@ -46,7 +46,7 @@ func (s *Serving) visible(ctx context.Context, room *ServedRoom, server string, 
 	var earlier []int
 	for i := range events {
 		switch e := &events[i]; {
-		case e.Order > int64(room.Since)*storage.OrderScale:
+		case room.present(e):
 			memberships[i] = "join"
 		case e.Status == storage.Outlier:
 			memberships[i] = "leave" // a part of states that the server may ask for anyway

@@ -159,7 +159,7 @@ type MissingQuery struct {
 // too many; the earliest first, as the server may see them. [matrix.Forbidden],
 // [matrix.InvalidParam].
 func (s *Serving) MissingEvents(ctx context.Context, server, roomID string, q MissingQuery) ([]*matrix.Event, error) {
-	room, err := s.room(ctx, server, roomID)
+	room, err := s.pastRoom(ctx, server, roomID)
 	if err != nil {
 		return nil, err
 	}
@@ -175,6 +175,11 @@ func (s *Serving) MissingEvents(ctx context.Context, server, roomID string, q Mi
 	level, err := w.widen(ctx, nil, q.Latest, seen)
 	if err != nil {
 		return nil, err
+	}
+	for _, e := range level {
+		if err := room.reaches(e); err != nil {
+			return nil, err
+		}
 	}
 	var taken []storage.Event
 	for len(level) > 0 && len(taken) < limit {

@@ -139,12 +139,12 @@ func maySee(visibility, membership string, joinedLater bool) bool {
 	switch {
 	case visibility == "world_readable" || membership == "join":
 		return true
-	case visibility == "shared":
-		return joinedLater
+	case visibility == "joined":
+		return false
 	case visibility == "invited":
 		return membership == "invite"
 	}
-	return false
+	return joinedLater // shared, and what is not known
 }
 
 type stateContents map[int64]*storage.Event

@@ -41,8 +41,8 @@ func (tx *Tx) DeleteDestinations(ctx context.Context, servers []string) error {
 }
 
 // ownEvent is the condition that an event e was made here: it is of a user of the server
-// whose name with a colon before it is $1, and stands where it came first. Events of own
-// users that were got from elsewhere are known there.
+// whose name with a colon before it is $1, and stands where it came first (1048576 is
+// [OrderScale]). Events of own users that were got from elsewhere are known there.
 const ownEvent = ` e.ord = e.pos * 1048576 AND substr(e.sender, length(e.sender) - length($1) + 1) = $1 `
 
 // PendingServers are the servers that something with after < pos <= upTo is for. Own is

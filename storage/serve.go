@@ -10,7 +10,8 @@ import (
 type ServedRoom struct {
 	Room
 	Members int64      // how many members of that server are joined
-	Since   stream.Pos // since when some are without a break; 0 when none are
+	Since   stream.Pos // since when some were the last time, without a break; 0 when none ever were
+	Until   stream.Pos // when the last of them was gone; 0 while there are some
 	// ACL is the room's m.room.server_acl, 0 for none, and ACLRedactedBy its redaction.
 	ACL, ACLRedactedBy stream.Pos
 }
@@ -30,11 +31,11 @@ func (q *Reader) ServedRooms(ctx context.Context, roomIDs []string, server strin
 	if len(roomIDs) == 0 {
 		return nil, nil
 	}
-	return selectAll(ctx, q, `SELECT `+roomColumns+`, COALESCE(s.members, 0), COALESCE(s.since, 0), COALESCE(c.pos, 0), COALESCE(e.redacted_by, 0)
-		FROM rooms r LEFT JOIN room_servers s ON s.room = r.nid AND s.server = $2 AND s.until = 0
+	return selectAll(ctx, q, `SELECT `+roomColumns+`, COALESCE(s.members, 0), COALESCE(s.since, 0), COALESCE(s.until, 0), COALESCE(c.pos, 0), COALESCE(e.redacted_by, 0)
+		FROM rooms r LEFT JOIN room_servers s ON s.room = r.nid AND s.server = $2
 		LEFT JOIN current_state c ON c.room = r.nid AND c.type = 'm.room.server_acl' AND c.state_key = ''
 		LEFT JOIN events e ON e.pos = c.pos WHERE r.room_id = ANY($1)`, func(row scanner, s *ServedRoom) error {
-		return scanRoom(andMore{row, []any{&s.Members, &s.Since, &s.ACL, &s.ACLRedactedBy}}, &s.Room)
+		return scanRoom(andMore{row, []any{&s.Members, &s.Since, &s.Until, &s.ACL, &s.ACLRedactedBy}}, &s.Room)
 	}, List(roomIDs), server)
 }
 
@@ -67,6 +68,15 @@ func (q *Reader) MemberKeysOf(ctx context.Context, room int64, server string, li
 	return selectAll(ctx, q, `SELECT key, type, state_key, pos, COALESCE(membership, '') FROM current_state
 		WHERE room = $1 AND type = 'm.room.member' AND state_key LIKE '%:' || CAST($2 AS TEXT) ORDER BY key LIMIT $3`,
 		scanStateKey, room, server, limit)
+}
+
+// LastMemberEvents are the latest events of the room's timeline about memberships of a server's
+// users, at this order or before, at most limit. Users of others may be among them, as for
+// [Reader.MemberKeysOf].
+func (q *Reader) LastMemberEvents(ctx context.Context, room int64, server string, order int64, limit int) ([]Event, error) {
+	return selectAll(ctx, q, `SELECT `+eventColumns+eventTables+`WHERE e.room = $1 AND e.type = 'm.room.member'
+		AND e.state_key LIKE '%:' || CAST($2 AS TEXT) AND e.ord > 0 AND e.ord <= $3 ORDER BY e.ord DESC LIMIT $4`,
+		scanEvent, room, server, order, limit)
 }
 
 // RoomUser is a user in a room.

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"maps"
 
 	"beep/stream"
 )
@@ -100,6 +101,13 @@ func (q *Reader) KnownEvents(ctx context.Context, eventIDs []string) (map[string
 		known[e.ID] = e
 		return err
 	}, List(eventIDs))
+	return known, err
+}
+
+// KnownIn is [Reader.KnownEvents] for events of one room: those of others are not known there.
+func (q *Reader) KnownIn(ctx context.Context, room int64, eventIDs []string) (map[string]KnownEvent, error) {
+	known, err := q.KnownEvents(ctx, eventIDs)
+	maps.DeleteFunc(known, func(_ string, e KnownEvent) bool { return e.Room != room })
 	return known, err
 }
 

@@ -68,9 +68,7 @@ func (a *answer) AppendJSON(dst []byte) []byte {
 		w.text(`,"presence":{"events":[`)
 		for i, p := range a.presence {
 			w.comma(i)
-			w.dst = account.AppendPresence(append(w.dst, `{"content":`...), p, w.view.Now)
-			w.dst = matrix.AppendString(append(w.dst, `,"sender":`...), p.UserID)
-			w.text(`,"type":"m.presence"}`)
+			w.present(p)
 		}
 		w.text(`]}`)
 	}
@@ -86,6 +84,12 @@ func (w *writer) comma(i int) {
 	if i > 0 {
 		w.dst = append(w.dst, ',')
 	}
+}
+
+func (w *writer) present(p storage.Presence) {
+	w.dst = account.AppendPresence(append(w.dst, `{"content":`...), p, w.view.Now)
+	w.dst = matrix.AppendString(append(w.dst, `,"sender":`...), p.UserID)
+	w.text(`,"type":"m.presence"}`)
 }
 
 func (w *writer) rooms() {
@@ -108,8 +112,8 @@ func (w *writer) rooms() {
 		w.text(`}`)
 	}
 	section("join", len(w.joined), func(i int) string { return w.joined[i].id }, func(i int) { w.joinedRoom(w.joined[i]) })
-	section("invite", len(w.invites), func(i int) string { return w.invites[i].roomID }, func(i int) { w.invite("invite_state", w.invites[i]) })
-	section("knock", len(w.knocks), func(i int) string { return w.knocks[i].roomID }, func(i int) { w.invite("knock_state", w.knocks[i]) })
+	section("invite", len(w.invites), func(i int) string { return w.invites[i].event.RoomID }, func(i int) { w.invite("invite_state", w.invites[i]) })
+	section("knock", len(w.knocks), func(i int) string { return w.knocks[i].event.RoomID }, func(i int) { w.invite("knock_state", w.knocks[i]) })
 	section("leave", len(w.left), func(i int) string { return w.left[i].id }, func(i int) { w.leftRoom(w.left[i]) })
 	w.text(`}`)
 }
@@ -180,13 +184,32 @@ func (w *writer) event(e *roomserver.ClientEvent) {
 
 // userData appends account data as a batch of events.
 func (w *writer) userData(list []storage.AccountData) {
-	w.text(`{"events":[`)
+	w.text(`{"events":`)
+	w.dataList(list)
+	w.text(`}`)
+}
+
+func (w *writer) dataList(list []storage.AccountData) {
+	w.text(`[`)
 	for i, d := range list {
 		w.comma(i)
-		w.dst = append(append(w.dst, `{"content":`...), d.Content...)
-		w.dst = append(matrix.AppendString(append(w.dst, `,"type":`...), d.Type), '}')
+		w.data(d, "")
 	}
-	w.text(`]}`)
+	w.text(`]`)
+}
+
+// data appends account data as an event, with the room's id unless that is "".
+func (w *writer) data(d storage.AccountData, roomID string) {
+	w.dst = append(append(w.dst, `{"content":`...), d.Content...)
+	w.roomID(roomID)
+	w.dst = append(matrix.AppendString(append(w.dst, `,"type":`...), d.Type), '}')
+}
+
+// roomID appends the member room_id of an event, unless the id is "".
+func (w *writer) roomID(id string) {
+	if id != "" {
+		w.dst = matrix.AppendString(append(w.dst, `,"room_id":`...), id)
+	}
 }
 
 // invite appends the stripped state of a room with the user's own member event.
@@ -197,14 +220,20 @@ func (w *writer) invite(name string, i *invite) {
 	if n := len(i.stripped); n > len(`[]`) {
 		w.dst = append(append(w.dst, i.stripped[1:n-1]...), ',')
 	}
-	w.dst = roomserver.AppendStripped(w.dst, i.member)
+	w.dst = roomserver.AppendStripped(w.dst, i.event.Event.Event)
 	w.text(`]}}`)
 }
 
-// ephemeral appends who types and what has been read: one m.receipt event for each
-// thread.
+// ephemeral appends who types and what has been read.
 func (w *writer) ephemeral(r *room) {
 	w.text(`,"ephemeral":{"events":[`)
+	w.ephemeralEvents(r, "")
+	w.text(`]}`)
+}
+
+// ephemeralEvents appends an m.typing event and one m.receipt event for each thread,
+// with the room's id unless that is "".
+func (w *writer) ephemeralEvents(r *room, roomID string) {
 	start := len(w.dst)
 	if r.typed {
 		w.text(`{"content":{"user_ids":[`)
@@ -212,7 +241,9 @@ func (w *writer) ephemeral(r *room) {
 			w.comma(i)
 			w.dst = matrix.AppendString(w.dst, userID)
 		}
-		w.text(`]},"type":"m.typing"}`)
+		w.text(`]}`)
+		w.roomID(roomID)
+		w.text(`,"type":"m.typing"}`)
 	}
 	var threads []string
 	byThread := map[string][]storage.Receipt{}
@@ -224,14 +255,13 @@ func (w *writer) ephemeral(r *room) {
 	}
 	for _, thread := range threads {
 		w.comma(len(w.dst) - start)
-		w.receipts(byThread[thread])
+		w.receipts(byThread[thread], roomID)
 	}
-	w.text(`]}`)
 }
 
 // receipts appends an m.receipt event with the receipts of one thread: of each
 // user the last.
-func (w *writer) receipts(list []storage.Receipt) {
+func (w *writer) receipts(list []storage.Receipt, roomID string) {
 	type who struct{ receiptType, userID string }
 	seen := map[who]bool{}
 	last := make([]storage.Receipt, 0, len(list))
@@ -261,7 +291,9 @@ func (w *writer) receipts(list []storage.Receipt) {
 		}
 		w.receipt(receipt)
 	}
-	w.text(`}}},"type":"m.receipt"}`)
+	w.text(`}}}`)
+	w.roomID(roomID)
+	w.text(`,"type":"m.receipt"}`)
 }
 
 func (w *writer) receipt(receipt storage.Receipt) {

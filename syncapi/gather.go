@@ -36,6 +36,8 @@ type room struct {
 	// checked tells that the user was not in the room all the time, so that some
 	// events may be hidden.
 	checked bool
+	// peeked tells that the user is not in the room.
+	peeked bool
 	// stored tells that the timeline comes from the database.
 	stored bool
 
@@ -84,8 +86,8 @@ func newGathering(a *API, q *query, v view) *gathering {
 	return g
 }
 
-// room gives what is being gathered of a room that the user is joined to; nil of
-// a room of which nothing is told.
+// room gives what is being gathered of a room that the user is joined to or looks
+// into; nil of a room of which nothing is told.
 func (g *gathering) room(number int64) *room {
 	if r, known := g.rooms[number]; known {
 		return r
@@ -93,6 +95,8 @@ func (g *gathering) room(number int64) *room {
 	var r *room
 	if p := g.places[number]; p.membership == "join" {
 		r = &room{number: number, id: p.roomID, from: g.since, fresh: g.fullState}
+	} else if g.peek != nil && g.peek.Number == number {
+		r = &room{number: number, id: g.peek.ID, from: g.since, checked: true, peeked: true}
 	}
 	return g.add(number, r)
 }
@@ -109,8 +113,12 @@ func (g *gathering) add(number int64, r *room) *room {
 	return r
 }
 
-// addJoined takes up all rooms that the user is joined to.
+// addJoined takes up all rooms that the user is joined to, and the one that the user
+// looks into.
 func (g *gathering) addJoined() {
+	if g.peek != nil {
+		g.room(g.peek.Number)
+	}
 	for number := range g.places {
 		g.room(number)
 	}

@@ -1,4 +1,5 @@
-// Package syncapi tells clients what is new: GET /sync. A user's newest events
+// Package syncapi tells clients what is new: GET /sync, and GET /events and GET
+// /initialSync for those from before it. A user's newest events
 // come from the window of the log; who has fallen behind, or begins, is served
 // from the database, with a number of queries that does not depend on the number
 // of rooms.
@@ -42,7 +43,7 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// API has the handler of GET /sync.
+// API has the handlers of GET /sync and of the endpoints that were there before it.
 type API struct {
 	db       *storage.DB
 	rooms    *roomserver.Rooms
@@ -74,11 +75,19 @@ func (a *API) Run(ctx context.Context) error {
 
 // Routes registers the API.
 func (a *API) Routes(rt *web.Router) {
-	web.GET(rt, "/_matrix/client/v3/sync", a.user, a.sync, web.LongPoll())
+	const v3 = "/_matrix/client/v3"
+	web.GET(rt, v3+"/sync", a.user, a.sync, web.LongPoll())
+	web.GET(rt, v3+"/events", a.user, a.events, web.LongPoll())
+	web.GET(rt, v3+"/events/{eventID}", a.member, a.event)
+	web.GET(rt, v3+"/initialSync", a.member, a.initialSync)
+	web.GET(rt, v3+"/rooms/{roomID}/initialSync", a.user, a.roomInitialSync)
 }
 
 // user is the authentication: guests may sync.
 func (a *API) user(r *http.Request) (*account.Caller, error) { return a.accounts.Authenticate(r) }
+
+// member is the authentication of what is not for guests.
+func (a *API) member(r *http.Request) (*account.Caller, error) { return a.accounts.AuthenticateUser(r) }
 
 // syncRequest is GET /sync.
 type syncRequest struct {
@@ -101,6 +110,8 @@ type query struct {
 	fullState      bool
 	stateKey       string // the name of the section with the state
 	limit          int    // of a room's timeline
+	// peek is a room that the user looks into without being in it; nil for none.
+	peek *storage.Room
 }
 
 const (
@@ -153,7 +164,7 @@ func parseToken(text string) (stream.Pos, error) {
 			return stream.Pos(n), nil
 		}
 	}
-	return 0, matrix.InvalidParam.With("since is not a token of /sync")
+	return 0, matrix.InvalidParam.Withf("%q is not a token of /sync", text)
 }
 
 // sync is GET /sync.
@@ -195,6 +206,10 @@ func (a *API) follow(ctx context.Context, q *query, timeUp <-chan time.Time, las
 		return nil, err
 	}
 	defer a.sessions.release(s)
+	if q.peek != nil {
+		a.sessions.peek(s, q.peek.Number)
+		defer a.sessions.unpeek(s, q.peek.Number)
+	}
 	for {
 		v := a.sessions.look(s, q.since)
 		if v.dead {
@@ -223,7 +238,7 @@ func (a *API) answer(ctx context.Context, q *query, v view) (*answer, error) {
 	switch {
 	case q.initial:
 		return g.answer, g.everything(ctx)
-	case v.quiet && !q.fullState:
+	case v.quiet && !q.fullState && q.peek == nil:
 		return g.answer, nil
 	}
 	err := g.fromWindow(ctx)

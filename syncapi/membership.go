@@ -9,9 +9,8 @@ import (
 
 // invite is a room that the user is invited to, or knocks at.
 type invite struct {
-	roomID   string
-	member   *matrix.Event // the user's own
-	stripped []byte        // the room's stripped state, a JSON list; nil for none
+	event    *roomserver.ClientEvent // the user's own member event
+	stripped []byte                  // the room's stripped state, a JSON list; nil for none
 }
 
 // changes are the user's own member events since the client's token, by room and
@@ -125,7 +124,7 @@ func (g *gathering) ignores(userID string) bool {
 // addInvite takes up an invite or a knock. It gives the room's number when its
 // stripped state has to be loaded.
 func (g *gathering) addInvite(e *roomserver.ClientEvent) (missing []int64) {
-	i := &invite{roomID: e.RoomID, member: e.Event.Event, stripped: e.StrippedState}
+	i := &invite{event: e, stripped: e.StrippedState}
 	if e.Membership() == "invite" {
 		g.answer.invites = append(g.answer.invites, i)
 	} else {
@@ -154,7 +153,7 @@ func (g *gathering) loadStripped(ctx context.Context, rooms []int64) error {
 	for _, list := range [][]*invite{g.answer.invites, g.answer.knocks} {
 		for _, i := range list {
 			if i.stripped == nil {
-				i.stripped = byID[i.roomID]
+				i.stripped = byID[i.event.RoomID]
 			}
 		}
 	}

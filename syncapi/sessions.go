@@ -90,7 +90,7 @@ type sessions struct {
 	mu     sync.Mutex
 	cursor stream.Pos
 	users  map[string]*session
-	rooms  map[int64][]*session // who is joined, of those in users
+	rooms  map[int64][]*session // who is joined or looks in, of those in users
 	idle   *list.List           // sessions that nobody uses, the longest unused first
 	places int
 }
@@ -259,6 +259,20 @@ func (n *sessions) unlist(s *session, room int64) {
 	} else {
 		n.rooms[room] = members
 	}
+}
+
+// peek has the session woken by what happens in a room that the user is not in, until
+// unpeek.
+func (n *sessions) peek(s *session, room int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.rooms[room] = append(n.rooms[room], s)
+}
+
+func (n *sessions) unpeek(s *session, room int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.unlist(s, room)
 }
 
 func (n *sessions) wakeRoom(room int64, pos stream.Pos) {

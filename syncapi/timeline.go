@@ -146,7 +146,7 @@ const hidden = "hidden"
 
 // mayBeHidden tells whether the user was perhaps not in the room all the time.
 func (g *gathering) mayBeHidden(r *room) bool {
-	return r.checked && len(r.events) > 0 && (r.left || r.events[0].At <= g.places[r.number].at)
+	return r.checked && len(r.events) > 0 && (r.left || r.peeked || r.events[0].At <= g.places[r.number].at)
 }
 
 // check finds the user's membership at the events of rooms in which some may be hidden.
@@ -199,7 +199,7 @@ func (g *gathering) unhide(ctx context.Context, unseen []int64, events []*shown)
 		return err
 	}
 	for _, e := range events {
-		if e.membership == hidden && current[e.Pos] && !g.rooms[e.Room].left {
+		if e.membership == hidden && current[e.Pos] && !g.rooms[e.Room].left && !g.rooms[e.Room].peeked {
 			e.membership = ""
 		}
 	}

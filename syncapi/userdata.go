@@ -41,7 +41,7 @@ func (g *gathering) finishTyping(r *room) {
 
 // wantsEphemeral tells whether the client wants ephemeral events of a type from a room.
 func (g *gathering) wantsEphemeral(r *room, eventType string) bool {
-	return !r.left && g.filter.Room.Ephemeral.AllowsRoom(r.id) && g.filter.Room.Ephemeral.AllowsType(eventType)
+	return !r.left && !r.peeked && g.filter.Room.Ephemeral.AllowsRoom(r.id) && g.filter.Room.Ephemeral.AllowsType(eventType)
 }
 
 // addAccountData takes in account data of the user, which has changed.

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -16,6 +18,7 @@ import (
 	"beep/federation/sender"
 	"beep/matrix"
 	"beep/outbound"
+	"beep/roomserver"
 	"beep/storage"
 )
 
@@ -118,6 +121,36 @@ func ownKeys(f *config.Federation, signer *matrix.Signer) ([]matrix.ServerKey, e
 // admitSender refuses events of servers outside of a closed federation.
 func (o *others) admitSender(ctx context.Context, e *matrix.Event) error {
 	return o.allow.Admit(ctx, allow.Sender, matrix.ServerOf(e.Sender), allow.About{Room: e.RoomID, Event: e.ID})
+}
+
+// directories are a client that reads the room directories of other servers as this one's
+// own is read.
+type directories struct{ *remote.Client }
+
+// PublicRooms gives a page of a server's room directory.
+func (d directories) PublicRooms(ctx context.Context, server string, q roomserver.PublishedQuery) (*roomserver.PublishedPage, error) {
+	page, err := d.Client.PublicRooms(ctx, server, &remote.PublicRoomsFilter{Limit: q.Limit, Since: q.Since, SearchTerm: q.Search, RoomTypes: q.Types})
+	if err != nil {
+		return nil, err
+	}
+	answer := &roomserver.PublishedPage{NextBatch: page.NextBatch, PrevBatch: page.PrevBatch, Total: page.Total}
+	for i := range page.Rooms {
+		answer.Chunk = append(answer.Chunk, publicRoom(&page.Rooms[i]))
+	}
+	return answer, nil
+}
+
+// publicRoom is a room of another server's directory, without what is not as it has to be.
+func publicRoom(s *remote.RoomSummary) roomserver.PublicRoom {
+	r := roomserver.PublicRoom{RoomID: s.RoomID, Name: s.Name, Topic: s.Topic, RoomType: s.RoomType, JoinRule: cmp.Or(s.JoinRule, "public"),
+		JoinedMembers: s.JoinedMembers, WorldReadable: s.WorldReadable, GuestCanJoin: s.GuestCanJoin}
+	if matrix.ValidRoomAlias(s.CanonicalAlias) {
+		r.CanonicalAlias = s.CanonicalAlias
+	}
+	if strings.HasPrefix(s.AvatarURL, "mxc://") {
+		r.AvatarURL = s.AvatarURL
+	}
+	return r
 }
 
 // run sends others what is for them, and follows the list of those that may take part.

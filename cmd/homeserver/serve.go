@@ -105,7 +105,7 @@ func build(ctx context.Context, cfg *config.Config, dir *dataDir, log *slog.Logg
 		BaseURL: cfg.BaseURL(), WellKnown: cfg.WellKnown,
 	}
 	if h.others != nil {
-		parts.Remote = h.others.client
+		parts.Remote = directories{h.others.client}
 	}
 	h.clients = clientapi.New(parts)
 	if h.front, err = h.listen(ctx); err != nil {

@@ -166,6 +166,24 @@ func TestManyNews(t *testing.T) {
 	})
 }
 
+// News that came while a transaction was under way that failed are not kept.
+func TestNewsDuringAFailure(t *testing.T) {
+	eachWorld(t, func(t *testing.T, w *world) {
+		p := w.net.peer(near)
+		room := w.room(near)
+		p.behave(time.Second, unreachable)
+		w.say(room, 1, 1)
+		time.Sleep(500 * time.Millisecond)
+		w.publishTyping(room, alice)
+		time.Sleep(2 * time.Second)
+		w.publishTyping(room)
+		p.behave(0, nil)
+		time.Sleep(time.Minute)
+		equal(t, "texts", texts(1, 1), p.said())
+		equal(t, "EDUs", []string{}, p.edus())
+	})
+}
+
 // What waits for more of its kind does not keep an event waiting.
 func TestEventsDoNotLinger(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {

@@ -110,8 +110,8 @@ func TestHeardFromButUnreachable(t *testing.T) {
 		p := w.net.peer(near)
 		p.behave(0, unreachable)
 		w.say(w.room(near), 1, 1)
-		for range 60_000 {
-			time.Sleep(10 * time.Millisecond)
+		for range 6000 {
+			time.Sleep(100 * time.Millisecond)
 			w.sender.Alive(near)
 		}
 		if n := len(p.tries()); n > 600 {
@@ -223,27 +223,63 @@ func TestShortOutage(t *testing.T) {
 	})
 }
 
+// A server that fails in the middle of much gets the rest later.
+func TestOutageInTheMiddle(t *testing.T) {
+	for _, restart := range []bool{false, true} {
+		t.Run(fmt.Sprintf("restart=%v", restart), func(t *testing.T) {
+			eachWorld(t, func(t *testing.T, w *world) {
+				p := w.net.peer(near)
+				p.behave(10*time.Second, nil)
+				room := w.room(near)
+				w.say(room, 1, 80)
+				time.Sleep(15 * time.Second) // some of these have arrived
+				p.behave(0, unreachable)
+				if restart {
+					w.restart()
+				}
+				time.Sleep(2 * time.Minute)
+				w.say(room, 81, 90)
+				p.behave(0, nil)
+				time.Sleep(5 * time.Minute)
+				equal(t, "texts", texts(1, 90), p.said())
+			})
+		})
+	}
+}
+
 // After hours it gets the newest events of each room, the oldest of these first, and then
 // what is new.
 func TestLongOutage(t *testing.T) {
-	eachWorld(t, func(t *testing.T, w *world) {
-		p := w.net.peer(near)
-		busy, quiet := w.room(near), w.room(near)
-		p.behave(0, unreachable)
-		w.say(quiet, 1, 3)
-		w.say(busy, 4, 133)
-		w.say(quiet, 134, 134)
-		time.Sleep(3 * time.Hour)
-		w.restart()
-		p.behave(0, nil)
-		w.sender.Alive(near)
-		time.Sleep(10 * time.Second)
-		want := slices.Concat(texts(1, 3), texts(84, 134))
-		equal(t, "texts", want, p.said())
-		w.say(busy, 135, 200)
-		time.Sleep(10 * time.Second)
-		equal(t, "texts", append(want, texts(135, 200)...), p.said())
-	})
+	for _, restart := range []bool{false, true} {
+		t.Run(fmt.Sprintf("restart=%v", restart), func(t *testing.T) {
+			eachWorld(t, func(t *testing.T, w *world) {
+				p := w.net.peer(near)
+				busy, quiet := w.room(near), w.room(near)
+				p.behave(0, unreachable)
+				w.say(quiet, 1, 3)
+				w.say(busy, 4, 133)
+				w.say(quiet, 134, 134)
+				time.Sleep(3 * time.Hour)
+				if restart {
+					w.restart()
+				}
+				p.behave(0, nil)
+				w.sender.Alive(near)
+				time.Sleep(10 * time.Second)
+				want := slices.Concat(texts(1, 3), texts(84, 134))
+				equal(t, "texts", want, p.said())
+				w.say(busy, 135, 200)
+				time.Sleep(10 * time.Second)
+				equal(t, "texts", append(want, texts(135, 200)...), p.said())
+				p.behave(0, unreachable) // not for long
+				w.say(busy, 201, 300)
+				time.Sleep(time.Minute)
+				p.behave(0, nil)
+				time.Sleep(time.Minute)
+				equal(t, "texts", append(want, texts(135, 300)...), p.said())
+			})
+		})
+	}
 }
 
 // What has left the window of the log is found in the database.
@@ -329,8 +365,12 @@ func TestRefusedEvent(t *testing.T) {
 			return nil
 		})
 		room := w.room(near)
-		w.say(room, 1, 120)
+		for i := range 40 {
+			w.say(room, 3*i+1, 3*i+3)
+			w.queue(i, near)
+		}
 		time.Sleep(time.Minute)
+		equal(t, "EDUs", queuedEDUs(0, 39), p.edus())
 		equal(t, "texts", slices.DeleteFunc(texts(1, 120), func(s string) bool { return s == "77" }), p.said())
 		if n := len(p.tries()); n > 30 {
 			t.Errorf("%d attempts", n)

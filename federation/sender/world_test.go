@@ -228,6 +228,8 @@ func (n *network) peer(server string) *peer {
 
 func (n *network) send(ctx context.Context, server string, t *remote.Transaction) (*remote.Results, error) {
 	p := n.peer(server)
+	copied := *t
+	t = &copied
 	p.mu.Lock()
 	p.attempts, p.at = append(p.attempts, t), append(p.at, time.Now())
 	p.open++

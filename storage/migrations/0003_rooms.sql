@@ -14,6 +14,8 @@ CREATE TABLE rooms (
     resident    BIGINT NOT NULL DEFAULT 1    -- 1: this server takes part and knows the state; 0: it has but invites
 );
 
+CREATE INDEX rooms_published ON rooms (joined DESC, nid) WHERE published = 1;
+
 -- The log of events. pos is the stream position; ord is the place in the order
 -- of the room, pos * 2^20 for what arrived live, between its neighbours for what
 -- was fetched later, and -pos for what is in no timeline: outliers, rejected and
@@ -38,6 +40,7 @@ CREATE TABLE events (
     json         BYTEA NOT NULL
 );
 CREATE INDEX events_room ON events (room, ord);
+CREATE INDEX events_time ON events (room, ts, ord) WHERE ord > 0;
 CREATE INDEX events_member ON events (state_key, pos) WHERE type = 'm.room.member';
 CREATE INDEX events_state ON events (room) WHERE state_key IS NOT NULL;
 CREATE UNIQUE INDEX events_txn ON events (room, sender, device, type, txn) WHERE txn IS NOT NULL;

@@ -36,6 +36,16 @@ var errata = []Erratum{{
 	Part:       "request", Rule: "undeclared", At: []string{"ephemeral/*/room_id"},
 	Reason: "m.typing and m.receipt need their room where the place does not tell it (application service API: pushing ephemeral data)",
 }, {
+	Name:       "stream of more than room events",
+	Operations: []string{"GET /_matrix/client/v3/events"},
+	Part:       "response 200", Rule: "required", At: []string{"chunk/*/event_id", "chunk/*/sender", "chunk/*/origin_server_ts", "chunk/*/room_id"},
+	Reason: "presence, typing, receipts and account data come in the stream too, as they always did",
+}, {
+	Name:       "stripped state of member event",
+	Operations: []string{"GET /_matrix/client/v3/events", "GET /_matrix/client/v3/initialSync"},
+	Part:       "response 200", Rule: "undeclared", At: []string{"unsigned/invite_room_state", "unsigned/knock_room_state"},
+	Reason: "the m.room.member event has them: its schema describes them",
+}, {
 	Name:       "room of notification",
 	Operations: []string{"GET /_matrix/client/v3/notifications"},
 	Part:       "response 200", Rule: "undeclared", At: []string{"event/room_id"},

@@ -24,6 +24,8 @@ type Parts struct {
 	// Keys knows the keys of others. Without it the server is alone: it answers nothing
 	// but what needs no authentication.
 	Keys *remote.KeyRing
+	// Heard is told of every request of a server that has proven its name; it may be nil.
+	Heard func(server string)
 	// Allow is the closed federation; nil for an open one.
 	Allow    *allow.List
 	DB       *storage.DB

@@ -55,7 +55,13 @@ func (a *API) origin(r *http.Request) (*Origin, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Origin{given.Origin, content}, a.verify(r, given, content)
+	if err := a.verify(r, given, content); err != nil {
+		return nil, err
+	}
+	if a.Heard != nil {
+		a.Heard(given.Origin)
+	}
+	return &Origin{given.Origin, content}, nil
 }
 
 // content is the body of a request as canonical JSON, which is what signatures cover.

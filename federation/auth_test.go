@@ -53,6 +53,9 @@ func TestAuthentication(t *testing.T) {
 				s.t.Errorf("%s: %v", test.name, a)
 			}
 		}
+		if n := s.heard.Load(); n != 3 {
+			s.t.Errorf("%d requests counted as signs of life, want those 3 that are signed", n)
+		}
 		p.client = http.DefaultClient // it is net/http that refuses the next one
 		huge := p.send(http.MethodGet, uri, nil, good+`,x="`+strings.Repeat("a", 2<<20)+`"`)
 		if huge.status != http.StatusRequestHeaderFieldsTooLarge {

@@ -58,6 +58,7 @@ type server struct {
 	accounts *account.Accounts
 	ca       *outboundtest.CA
 	url      string
+	heard    atomic.Int64 // requests of servers that have proven their names
 }
 
 // options are what differs between servers under test.
@@ -107,7 +108,7 @@ func newServer(t testing.TB, db *storage.DB, o options) *server {
 		list, err = allow.New(t.Context(), allow.Options{ServerName: us, Servers: o.allow})
 		s.check(err)
 	}
-	api := federation.NewAPI(federation.Parts{Version: "1.2.3", Signer: s.signer, OwnKeys: own, Keys: keys, Allow: list, DB: db, Accounts: s.accounts,
+	api := federation.NewAPI(federation.Parts{Version: "1.2.3", Signer: s.signer, OwnKeys: own, Keys: keys, Allow: list, Heard: func(string) { s.heard.Add(1) }, DB: db, Accounts: s.accounts,
 		Rooms: s.rooms, Serving: roomserver.NewServing(s.rooms), Typing: s.typing, Presence: account.NewRemotePresence(db, true, nil), EDUs: o.edus})
 	routing := web.Options{Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	if o.rates != nil {

@@ -60,7 +60,7 @@ func newOthers(ctx context.Context, cfg *config.Config, db *storage.DB, signer *
 	for i, server := range cfg.Federation.TrustedNotaries {
 		notaries[i].Server = server
 	}
-	if o.keys, err = remote.NewKeyRing(remote.KeyRingOptions{Client: o.client, Store: db, Own: o.own, Notaries: notaries, Logger: log}); err != nil {
+	if o.keys, err = remote.NewKeyRing(remote.KeyRingOptions{Client: o.client, Store: db, Own: o.own, Notaries: notaries, Pinned: o.allow.PinnedKeys, Logger: log}); err != nil {
 		return nil, err
 	}
 	o.rooms = &remote.Rooms{Client: o.client, Keys: o.keys}

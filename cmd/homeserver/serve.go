@@ -219,7 +219,7 @@ func (h *homeserver) federation() *federation.API {
 	}
 	h.others.presence = account.NewRemotePresence(h.db, h.cfg.Presence.Enabled, h.log)
 	return federation.NewAPI(federation.Parts{
-		Version: programVersion(), Signer: h.dir.signer, OwnKeys: h.others.own, Keys: h.others.keys, Allow: h.others.allow,
+		Version: programVersion(), Signer: h.dir.signer, OwnKeys: h.others.own, Keys: h.others.keys, Allow: h.others.allow, Heard: h.others.sender.Alive,
 		DB: h.db, Accounts: h.accounts, Rooms: h.rooms, Serving: roomserver.NewServing(h.rooms), Typing: h.typing,
 		Presence: h.others.presence,
 	})

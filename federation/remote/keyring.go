@@ -42,6 +42,9 @@ type KeyRingOptions struct {
 	Notaries []Notary
 	// Compromised are keys that prove nothing, beside those that are known to all.
 	Compromised []ed25519.PublicKey
+	// Pinned gives the only keys, by id, that count for a server, at all times; nil if it
+	// may have any. It may be nil, and its answers may change.
+	Pinned func(server string) map[string]ed25519.PublicKey
 	// Logger takes what goes wrong with the store; nil discards it.
 	Logger *slog.Logger
 }
@@ -64,6 +67,7 @@ type KeyRing struct {
 	notaries []Notary
 	own      *known
 	banned   map[string]bool // by the keys' bytes
+	pinned   func(server string) map[string]ed25519.PublicKey
 	logger   *slog.Logger
 	now      func() time.Time
 	turns    *turns
@@ -91,9 +95,12 @@ func NewKeyRing(o KeyRingOptions) (*KeyRing, error) {
 		return nil, err
 	}
 	k := &KeyRing{client: o.Client, store: o.Store, notaries: o.Notaries, logger: o.Logger, now: time.Now,
-		turns: newTurns(), servers: servers, banned: compromised(o.Compromised)}
+		turns: newTurns(), servers: servers, banned: compromised(o.Compromised), pinned: o.Pinned}
 	if k.logger == nil {
 		k.logger = slog.New(slog.DiscardHandler)
+	}
+	if k.pinned == nil {
+		k.pinned = func(string) map[string]ed25519.PublicKey { return nil }
 	}
 	k.own = &known{keys: map[string]matrix.ServerKey{}}
 	for _, key := range o.Own {
@@ -127,7 +134,7 @@ func (k *KeyRing) Verify(ctx context.Context, claims []matrix.Claim) []error {
 	if missing := k.missing(claims, servers); len(missing) > 0 {
 		k.fetch(ctx, missing, servers)
 	}
-	checkAll(claims, servers, errs)
+	k.checkAll(claims, servers, errs)
 	if ctx.Err() != nil {
 		for i := range errs {
 			if errs[i] != nil {
@@ -209,10 +216,10 @@ func (k *KeyRing) missing(claims []matrix.Claim, servers map[string]*known) map[
 }
 
 // wants tells whether asking the server may decide a claim that is undecided so far. It
-// cannot if there is no signature, the key is known to have expired before, or the time is
-// so far ahead that no key would be good for it.
+// cannot if there is no signature, the key is known to have expired before, the time is so
+// far ahead that no key would be good for it, or it is not for the server to say.
 func (k *KeyRing) wants(claim *matrix.Claim, of *known) bool {
-	if claim.Strict && claim.At > k.now().Add(maxKeyValidity).UnixMilli() {
+	if claim.Strict && claim.At > k.now().Add(maxKeyValidity).UnixMilli() || k.pinned(claim.Server) != nil {
 		return false
 	}
 	undecided := false
@@ -239,13 +246,13 @@ func countsForServer(keyID string) bool {
 const fewClaims = 8
 
 // checkAll checks the signatures, which is a matter of computing only.
-func checkAll(claims []matrix.Claim, servers map[string]*known, errs []error) {
+func (k *KeyRing) checkAll(claims []matrix.Claim, servers map[string]*known, errs []error) {
 	workers := min(runtime.GOMAXPROCS(0), len(claims)/fewClaims+1)
 	var group errgroup.Group
 	for w := range workers {
 		group.Go(func() error {
 			for i := w; i < len(claims); i += workers {
-				errs[i] = check(&claims[i], servers[claims[i].Server])
+				errs[i] = k.check(&claims[i], servers[claims[i].Server])
 			}
 			return nil
 		})
@@ -254,13 +261,17 @@ func checkAll(claims []matrix.Claim, servers map[string]*known, errs []error) {
 }
 
 // check decides one claim ("Checking for a signature").
-func check(claim *matrix.Claim, of *known) error {
-	verdict := matrix.ErrUnsigned
+func (k *KeyRing) check(claim *matrix.Claim, of *known) error {
+	verdict, pinned := matrix.ErrUnsigned, k.pinned(claim.Server)
 	for id, signature := range claim.Signatures {
 		if !countsForServer(id) {
 			continue
 		}
 		key, ok := of.keys[id]
+		if pinned != nil {
+			key.Key, ok = pinned[id]
+			key.ValidUntil, key.Expired = math.MaxInt64, 0
+		}
 		switch {
 		case !ok || !key.ValidAt(claim.At, claim.Strict):
 			if verdict == matrix.ErrUnsigned {

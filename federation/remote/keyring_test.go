@@ -231,6 +231,38 @@ func TestUnsignedCostsNoLookUp(t *testing.T) {
 	}
 }
 
+// TestPinned: of a server with pinned keys only those count, whatever it publishes, and it is not asked.
+func TestPinned(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b := newKeyServer(t, w, "a.test", 2), newKeyServer(t, w, "b.test", 3)
+	store := newShelf(t)
+	old := newRing(t, w, KeyRingOptions{Store: store})
+	if err := old.one(t, claim(w, a.signer, 0, true)); err != nil { // its own key is stored
+		t.Fatal(err)
+	}
+	pinned := newSigner(a.name, 4)
+	pinned.KeyID = "ed25519:pinned"
+	ring := newRing(t, w, KeyRingOptions{Store: store, Pinned: func(server string) map[string]ed25519.PublicKey {
+		if server != a.name {
+			return nil
+		}
+		return map[string]ed25519.PublicKey{pinned.KeyID: pinned.Key.Public().(ed25519.PublicKey)}
+	}})
+	asked := a.asked.Load()
+	forged := claim(w, a.signer, 0, true)
+	forged.Signatures = map[string]string{pinned.KeyID: a.signer.Sign(forged.Message)}
+	errs := ring.Verify(t.Context(), []matrix.Claim{claim(w, pinned, 0, true), claim(w, pinned, 1000*day, false), claim(w, a.signer, 0, true), forged, claim(w, b.signer, 0, true)})
+	for i, want := range []error{nil, nil, matrix.ErrNoKey, matrix.ErrBadSignature, nil} {
+		if !errors.Is(errs[i], want) {
+			t.Errorf("claim %d: %v, want %v", i, errs[i], want)
+		}
+	}
+	if n := a.asked.Load() - asked; n != 0 {
+		t.Errorf("the server with pinned keys was asked %d times", n)
+	}
+}
+
 func TestValidity(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -227,6 +227,34 @@ func TestServingAfterAbsence(t *testing.T) {
 	})
 }
 
+// Whatever a server asks for, what a user wrote who asked to be forgotten is not in it.
+func TestServingErased(t *testing.T) {
+	eachNetwork(t, 2, func(t *testing.T, net *network) {
+		a, b := net.at("a"), net.at("b")
+		alice, eve := userOf("a", "alice"), userOf("a", "eve")
+		roomID := create(t, a.rooms, roomserver.RoomDraft{Creator: alice, Preset: "public_chat"})
+		b.join(roomID, userOf("b", "bob"), "a")
+		if err := a.rooms.Join(t.Context(), roomID, roomserver.MemberChange{Sender: eve}); err != nil {
+			t.Fatal(err)
+		}
+		personal := say(t, a.rooms, roomID, eve, "personal")
+		last := say(t, a.rooms, roomID, alice, "hello")
+		err := a.db.Write(t.Context(), func(tx *storage.Tx) error {
+			return errors.Join(tx.InsertUser(t.Context(), &storage.Credentials{User: storage.User{ID: eve}}), tx.DeactivateUser(t.Context(), eve, true))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := said(must[[]*matrix.Event](t)(a.serving.Backfill(t.Context(), "b.test", roomID, []string{last}, 50)))
+		if diff := cmp.Diff([]string{"hello", ""}, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		if e := must[*matrix.Event](t)(a.serving.Event(t.Context(), "b.test", personal)); e.ID != personal || e.ContentString("body") != "" {
+			t.Errorf("%s %s", e.ID, e.Content)
+		}
+	})
+}
+
 // Rejected and soft-failed events are not given to anybody, and neither are outliers as
 // part of the timeline; but they do not end the way back (F36, F37).
 func TestServingPassesRefusedEvents(t *testing.T) {

@@ -16,14 +16,14 @@ const membersLooked = 1000
 // show makes of events of a room what a server that is in the room may see of them
 // (client-server API, "Room history visibility", for all of the server's users together):
 // what none of them may see is redacted, as servers need every event's place in the
-// graph. So are events of users who asked to be forgotten before the server was there.
-// It works in place.
+// graph. So are all events of users who asked to be forgotten: a server that asks for one
+// does not have it. It works in place.
 func (s *Serving) show(ctx context.Context, room *ServedRoom, server string, events []storage.Event) error {
 	memberships, err := s.visible(ctx, room, server, events)
 	if err != nil {
 		return err
 	}
-	if err := s.rooms.Erase(ctx, events, memberships); err != nil {
+	if err := s.rooms.Erase(ctx, events, slices.Repeat([]string{"leave"}, len(events))); err != nil {
 		return err
 	}
 	for i := range events {

@@ -47,8 +47,8 @@ crash:
 	CRASH_CYCLES=$(CRASH_CYCLES) $(GO) test -count 1 -timeout 0 -v ./tests/crash
 
 sytest: build
-	HOMESERVER=$(CURDIR)/homeserver sytest/run.sh --exclude-deprecated --whitelist sytest/expected-pass.txt \
-		--only '^tests/(10apidoc|11register|12login|13logout|14account|21presence-events|30rooms|31sync|32room-versions|40presence|42tags|44account_data|45openid|49ignore)' \
+	HOMESERVER=$(CURDIR)/homeserver sytest/run.sh --whitelist sytest/expected-pass.txt \
+		--only '^tests/(10apidoc|11register|12login|13logout|14account|21presence-events|30rooms|31sync|32room-versions|40presence|42tags|44account_data|45openid|49ignore|50federation)' \
 		$(SYTEST) sytest/launch.sh
 
 clean:

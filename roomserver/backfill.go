@@ -13,6 +13,8 @@ const (
 	// backfillStep is the distance in the room's order between events that are fetched,
 	// where there is room for it.
 	backfillStep = 64
+	// backfillMore is how many events are fetched beyond those that are needed.
+	backfillMore = 10
 	// backfillRounds is how often one page is filled up: what comes may be events that
 	// are not shown.
 	backfillRounds = 10
@@ -72,21 +74,22 @@ func (r *Rooms) gapWithin(ctx context.Context, room int64, after, before int64) 
 }
 
 func (r *Rooms) backfillFrom(ctx context.Context, server string, room *storage.Room, gap []storage.MissingEvent, limit int) (bool, error) {
-	from := make([]string, len(gap))
-	for i, m := range gap {
-		from[i] = m.EventID
-	}
-	raws, err := r.remote.Backfill(ctx, server, room.ID, from, limit)
+	raws, err := r.remote.Backfill(ctx, server, room.ID, missingOf(gap), limit)
 	if err != nil {
 		return false, err
 	}
-	in := r.newIntake(server, room)
-	events, err := in.unknown(ctx, r.checked(ctx, room, raws))
+	return r.newIntake(server, room).fill(ctx, gap, r.checked(ctx, room, raws))
+}
+
+// fill places those of the events that come before the child of a gap in its room's order.
+// It tells whether there were any.
+func (in *intake) fill(ctx context.Context, gap []storage.MissingEvent, events []*matrix.Event) (bool, error) {
+	events, err := in.unknown(ctx, events)
 	if err != nil {
 		return false, err
 	}
 	// What lies behind events that are known belongs to another gap.
-	if events = byAncestry(ancestors(from, events)); len(events) == 0 {
+	if events = byAncestry(ancestors(missingOf(gap), events)); len(events) == 0 {
 		return false, nil
 	}
 	if err := in.order(ctx, gap[0].ChildOrder, events); err != nil {
@@ -104,8 +107,17 @@ func (r *Rooms) backfillFrom(ctx context.Context, server string, room *storage.R
 	if err := in.fetchAuth(ctx, events); err != nil {
 		return false, err
 	}
-	err = r.hot.with(ctx, room.ID, func(hot *hotRoom) error { return in.place(ctx, hot, events) })
+	err = in.rooms.hot.with(ctx, in.room.ID, func(hot *hotRoom) error { return in.place(ctx, hot, events) })
 	return err == nil, err
+}
+
+// missingOf are the ids of the events that are missing.
+func missingOf(gap []storage.MissingEvent) []string {
+	ids := make([]string, len(gap))
+	for i, m := range gap {
+		ids[i] = m.EventID
+	}
+	return ids
 }
 
 // ancestors are those of the events that were asked for, or that these lead back to.

@@ -32,12 +32,16 @@ func (in *intake) fillGaps(ctx context.Context, events []*matrix.Event) ([]*matr
 		sent[e.ID] = true
 	}
 	for range gapRounds {
+		var err error
+		if events, err = in.putBack(ctx, events); err != nil {
+			return nil, err
+		}
 		open, err := in.open(ctx, events)
 		if err != nil || len(open) == 0 {
 			return events, err
 		}
-		found, all := in.missingEvents(ctx, open)
-		if found, err = in.unknown(ctx, found); err != nil {
+		found, all, err := in.missingEvents(ctx, open)
+		if err != nil {
 			return nil, err
 		}
 		before := len(events)
@@ -52,6 +56,13 @@ func (in *intake) fillGaps(ctx context.Context, events []*matrix.Event) ([]*matr
 	}
 	dropped := map[string]bool{}
 	for _, e := range open {
+		assumed, err := in.assumeState(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		if assumed {
+			continue
+		}
 		if sent[e.ID] {
 			dropped[e.ID] = true
 		} else if err := in.claimState(ctx, e); err != nil {
@@ -94,10 +105,10 @@ func (in *intake) open(ctx context.Context, events []*matrix.Event) ([]*matrix.E
 	return open, nil
 }
 
-// missingEvents asks for the events before others. What was not asked for, because none
-// of those leads to it, is dropped. That the server does not answer is no error. all tells
-// that there is no use in asking for more.
-func (in *intake) missingEvents(ctx context.Context, open []*matrix.Event) (kept []*matrix.Event, all bool) {
+// missingEvents asks for the events before others, and gives those that are not known. What
+// was not asked for, because none of those leads to it, is dropped. That the server does
+// not answer is no error. all tells that there is no use in asking for more.
+func (in *intake) missingEvents(ctx context.Context, open []*matrix.Event) (kept []*matrix.Event, all bool, err error) {
 	latest := make([]string, len(open))
 	wanted := map[string]bool{}
 	for i, e := range open {
@@ -109,9 +120,12 @@ func (in *intake) missingEvents(ctx context.Context, open []*matrix.Event) (kept
 	raws, err := in.rooms.remote.MissingEvents(ctx, in.origin, in.room.ID, in.room.Extremities, latest, gapEvents)
 	if err != nil {
 		in.rooms.log.Info("another server does not tell what came before its events", "room", in.room.ID, "server", in.origin, "error", err)
-		return nil, true
+		return nil, true, ctx.Err()
 	}
-	found := in.rooms.checked(ctx, in.room, raws)
+	found, err := in.unknown(ctx, in.rooms.checked(ctx, in.room, raws))
+	if err != nil {
+		return nil, true, err
+	}
 	slices.SortStableFunc(found, func(a, b *matrix.Event) int { return cmp.Compare(b.Depth, a.Depth) })
 	for again := true; again; {
 		again = false
@@ -126,16 +140,21 @@ func (in *intake) missingEvents(ctx context.Context, open []*matrix.Event) (kept
 			return true
 		})
 	}
-	return kept, len(raws) < gapAnswer
+	return kept, len(raws) < gapAnswer, nil
+}
+
+// parse reads events of a room; where it gives no event it says why.
+func parse(room *storage.Room, raws []json.RawMessage) (events []*matrix.Event, refused []error) {
+	events, refused = make([]*matrix.Event, len(raws)), make([]error, len(raws))
+	for i, raw := range raws {
+		events[i], refused[i] = checkFormat(room.Version, room.ID, raw)
+	}
+	return events, refused
 }
 
 // checked are those of the events that pass the first three checks on receipt.
 func (r *Rooms) checked(ctx context.Context, room *storage.Room, raws []json.RawMessage) []*matrix.Event {
-	events := make([]*matrix.Event, len(raws))
-	refused := make([]error, len(raws))
-	for i, raw := range raws {
-		events[i], refused[i] = checkFormat(room.Version, room.ID, raw)
-	}
+	events, refused := parse(room, raws)
 	if r.vouched(ctx, events, refused) != nil {
 		return nil
 	}
@@ -210,7 +229,9 @@ func (in *intake) claimedState(ctx context.Context, eventID string, after bool) 
 	return claimed, nil
 }
 
-// fetchState makes the events of a state and its auth chain known, as outliers.
+// fetchState makes the events of a state and its auth chain known, as outliers. That the
+// other server does not give all of them is an error: nobody knows what a part of a state
+// is like.
 func (r *Rooms) fetchState(ctx context.Context, server string, room *storage.Room, eventID string, state, auth []string) error {
 	all := slices.Concat(auth, state)
 	stored, err := r.db.KnownEvents(ctx, all)
@@ -223,43 +244,63 @@ func (r *Rooms) fetchState(ctx context.Context, server string, room *storage.Roo
 	if len(missing) == 0 {
 		return nil
 	}
-	var raws []json.RawMessage
-	if len(missing) <= fetchEach {
-		raws = r.fetchEvents(ctx, server, missing)
-	} else {
-		events, chain, err := r.remote.State(ctx, server, room.ID, eventID)
-		if err != nil {
-			return err
-		}
-		raws = append(chain, events...)
-		if slices.Contains(missing, eventID) {
-			raws = append(raws, r.fetchEvents(ctx, server, []string{eventID})...)
-		}
+	raws, err := r.fetchAll(ctx, server, room, eventID, missing)
+	if err != nil {
+		return err
 	}
-	return r.storeOutliers(ctx, room.Number, wanted(r.checked(ctx, room, raws), missing))
+	events, refused := parse(room, raws)
+	events = wanted(events, missing)
+	if len(known(events)) < len(missing) {
+		return matrix.BadState.Withf("%s gives %d of %d events of the state at %s", server, len(known(events)), len(missing), eventID)
+	}
+	if err := r.vouched(ctx, events, refused); err != nil {
+		return err
+	}
+	return r.storeOutliers(ctx, room.Number, known(events))
 }
 
-// fetchEvents asks for events one by one; those that are not to be had are left out.
-func (r *Rooms) fetchEvents(ctx context.Context, server string, ids []string) []json.RawMessage {
-	var raws []json.RawMessage
-	for _, id := range ids {
-		raw, err := r.remote.Event(ctx, server, id)
-		if err != nil {
-			r.log.Debug("another server does not give an event", "event", id, "server", server, "error", err)
-			continue
-		}
-		raws = append(raws, raw)
+// fetchAll asks for events of a state and its auth chain.
+func (r *Rooms) fetchAll(ctx context.Context, server string, room *storage.Room, eventID string, ids []string) ([]json.RawMessage, error) {
+	if len(ids) <= fetchEach {
+		return r.fetchEvents(ctx, server, ids)
 	}
-	return raws
+	events, chain, err := r.remote.State(ctx, server, room.ID, eventID)
+	if err != nil {
+		return nil, err
+	}
+	var own []json.RawMessage
+	if slices.Contains(ids, eventID) {
+		own, err = r.fetchEvents(ctx, server, []string{eventID})
+	}
+	return slices.Concat(chain, events, own), err
 }
 
-// wanted leaves out events that were not asked for.
+// fetchEvents asks for events one by one.
+func (r *Rooms) fetchEvents(ctx context.Context, server string, ids []string) ([]json.RawMessage, error) {
+	raws := make([]json.RawMessage, len(ids))
+	for i, id := range ids {
+		var err error
+		if raws[i], err = r.remote.Event(ctx, server, id); err != nil {
+			return nil, err
+		}
+	}
+	return raws, nil
+}
+
+// wanted has nil for events that were not asked for, and for repetitions.
 func wanted(events []*matrix.Event, ids []string) []*matrix.Event {
 	asked := make(map[string]bool, len(ids))
 	for _, id := range ids {
 		asked[id] = true
 	}
-	return slices.DeleteFunc(events, func(e *matrix.Event) bool { return !asked[e.ID] })
+	for i, e := range events {
+		if e == nil || !asked[e.ID] {
+			events[i] = nil
+			continue
+		}
+		delete(asked, e.ID)
+	}
+	return events
 }
 
 // fetchAuth makes the auth events of events known, which are not among them.

@@ -17,20 +17,13 @@ import (
 // taken in (server-server API, "Transactions"). The second error is of the server
 // itself: then nothing can be said of the events.
 func (r *Rooms) Receive(ctx context.Context, origin, roomID string, raws []json.RawMessage) ([]error, error) {
-	refused := make([]error, len(raws))
-	room, err := r.db.RoomByID(ctx, roomID)
-	if errors.Is(err, storage.ErrNotFound) || err == nil && !room.Resident {
-		for i := range refused {
-			refused[i] = errNotInRoom
-		}
-		return refused, nil
+	room, err := r.residentRoom(ctx, roomID)
+	if errors.Is(err, matrix.NotFound) {
+		return slices.Repeat([]error{errNotInRoom}, len(raws)), nil
 	} else if err != nil {
 		return nil, err
 	}
-	events := make([]*matrix.Event, len(raws))
-	for i, raw := range raws {
-		events[i], refused[i] = checkFormat(room.Version, roomID, raw)
-	}
+	events, refused := parse(&room, raws)
 	if err := r.vouched(ctx, events, refused); err != nil {
 		return nil, err
 	}
@@ -39,6 +32,12 @@ func (r *Rooms) Receive(ctx context.Context, origin, roomID string, raws []json.
 		return nil, err
 	}
 	defer leave()
+	// Others had their turn before: the room is not what it was.
+	if room, err = r.residentRoom(ctx, roomID); errors.Is(err, matrix.NotFound) {
+		return slices.Repeat([]error{errNotInRoom}, len(raws)), nil
+	} else if err != nil {
+		return nil, err
+	}
 	in := r.newIntake(origin, &room)
 	err = in.take(ctx, known(events))
 	for i, e := range events {

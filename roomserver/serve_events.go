@@ -12,7 +12,7 @@ import (
 // for other servers.
 var errNoEventHere = matrix.NotFound.With("There is no such event in the room")
 
-// Event is one event, redacted if the server may not see it. Events that were refused
+// Event is one event, redacted if the server may not see it. Events that were rejected
 // here are not given, and of those that have no place in the room's timeline none but
 // parts of its states and auth chains. [matrix.NotFound], [matrix.Forbidden].
 func (s *Serving) Event(ctx context.Context, server, eventID string) (*matrix.Event, error) {
@@ -39,13 +39,20 @@ func (s *Serving) Event(ctx context.Context, server, eventID string) (*matrix.Ev
 
 // served tells whether other servers get the event when they ask for it by its id.
 func served(e *storage.Event) bool {
-	return e.Status == storage.Accepted || e.Status == storage.Outlier && e.StateKey != nil
+	return inGraph(e) || e.Status == storage.Outlier && e.StateKey != nil
 }
 
-// eventIn finds an event of the room's timeline. [matrix.NotFound].
+// inGraph tells whether other servers get the event as part of the room's history. Those
+// that have failed softly are part of it where others follow them (server-server API,
+// "Soft failure"), and of the states after these.
+func inGraph(e *storage.Event) bool {
+	return e.Status == storage.Accepted || e.Status == storage.SoftFailed
+}
+
+// eventIn finds an event of the room's history. [matrix.NotFound].
 func (s *Serving) eventIn(ctx context.Context, room *ServedRoom, eventID string) (*storage.Event, error) {
 	e, err := s.rooms.db.EventByID(ctx, eventID)
-	if errors.Is(err, storage.ErrNotFound) || err == nil && (e.Room != room.Number || e.Status != storage.Accepted) {
+	if errors.Is(err, storage.ErrNotFound) || err == nil && (e.Room != room.Number || !inGraph(&e)) {
 		return nil, errNoEventHere
 	}
 	return &e, err
@@ -55,7 +62,7 @@ func (s *Serving) eventIn(ctx context.Context, room *ServedRoom, eventID string)
 // events, as positions for [Serving.Load] and [Serving.IDs]. They are not to be changed.
 type StateBefore struct{ State, AuthChain []int64 }
 
-// StateBefore is the room's state before an event of its timeline. [matrix.NotFound],
+// StateBefore is the room's state before an event of its history. [matrix.NotFound],
 // also where the state is not known; [matrix.Forbidden].
 func (s *Serving) StateBefore(ctx context.Context, server, roomID, eventID string) (*StateBefore, error) {
 	room, err := s.pastRoom(ctx, server, roomID)

@@ -24,7 +24,7 @@ const (
 )
 
 // walk goes back through the events of one room along their prev_events. What was
-// refused here, and what has no place in the timeline, is passed through and not given.
+// rejected here, and what has no place in the history, is passed through and not given.
 // It ends at what is not known and never leaves the room.
 type walk struct {
 	serving       *Serving
@@ -121,7 +121,7 @@ func (s *Serving) Backfill(ctx context.Context, server, roomID string, from []st
 		}
 		e := slices.MaxFunc(open, func(a, b *storage.Event) int { return cmp.Compare(arrived(a), arrived(b)) })
 		open = slices.DeleteFunc(open, func(o *storage.Event) bool { return o == e })
-		if e.Status == storage.Accepted {
+		if inGraph(e) {
 			taken = append(taken, *e)
 		}
 		next = e.PrevEvents()
@@ -192,7 +192,7 @@ func (s *Serving) MissingEvents(ctx context.Context, server, roomID string, q Mi
 		}
 		level = slices.DeleteFunc(level, func(e *storage.Event) bool { return e.Depth < q.MinDepth })
 		for _, e := range level {
-			if e.Status == storage.Accepted && len(taken) < limit {
+			if inGraph(e) && len(taken) < limit {
 				taken = append(taken, *e)
 			}
 		}

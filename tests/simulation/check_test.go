@@ -1,0 +1,285 @@
+package simulation
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+
+	"github.com/google/go-cmp/cmp"
+
+	"beep/matrix"
+	"beep/storage"
+)
+
+type jsonText = json.RawMessage
+
+// view is what a server holds of a room.
+type view struct {
+	server *server
+	row    storage.Room
+	state  map[string]string         // current event ids by type and key
+	events map[string]*storage.Event // all that it knows, by id
+	ids    map[int64]string          // by position
+}
+
+func (w *world) view(s *server, r *room) *view {
+	p, ctx := s.now, context.Background()
+	v := &view{server: s, row: p.roomRow(r.id), state: map[string]string{}, events: map[string]*storage.Event{}, ids: map[int64]string{}}
+	entries, err := p.db.CurrentState(ctx, v.row.Number)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, e := range entries {
+		v.state[e.Type+" "+*e.StateKey] = e.ID
+	}
+	events, err := p.db.EventsBackward(ctx, v.row.Number, math.MaxInt64, math.MinInt64, 1<<30)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for i := range events {
+		v.events[events[i].ID] = &events[i]
+		v.ids[int64(events[i].Pos)] = events[i].ID
+	}
+	return v
+}
+
+// residents are the views of the servers that take part in a room, by their own word.
+func (w *world) residents(r *room) []*view {
+	var views []*view
+	for _, s := range w.servers {
+		if v := w.view(s, r); v.row.Resident {
+			views = append(views, v)
+		}
+	}
+	return views
+}
+
+// agreed tells whether all servers in each room hold the same of it, and know each other.
+func (w *world) agreed() bool {
+	for _, r := range w.rooms {
+		if w.differences(r) != "" {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *world) disagreement() {
+	for _, r := range w.rooms {
+		if text := w.differences(r); text != "" {
+			w.violated("the servers in %s do not agree: %s", r.id, text)
+		}
+	}
+}
+
+func (w *world) differences(r *room) string {
+	views := w.residents(r)
+	names := []string{}
+	for _, v := range views {
+		names = append(names, v.server.name)
+	}
+	text := ""
+	for _, v := range views {
+		if diff := cmp.Diff(names, slices.Sorted(maps.Keys(v.servers()))); diff != "" {
+			text += fmt.Sprintf("%s does not know which servers are there (-want +got):\n%s", v.server.name, diff)
+		}
+		if diff := cmp.Diff(views[0].state, v.state); diff != "" {
+			text += fmt.Sprintf("the state at %s and %s (-%s +%s):\n%s", views[0].server.name, v.server.name, views[0].server.name, v.server.name, diff)
+		}
+		if diff := cmp.Diff(slices.Sorted(slices.Values(views[0].row.Extremities)), slices.Sorted(slices.Values(v.row.Extremities))); diff != "" {
+			text += fmt.Sprintf("the last events at %s and %s:\n%s", views[0].server.name, v.server.name, diff)
+		}
+	}
+	return text
+}
+
+// servers are the servers in the room, and how many members each has, as they are stored.
+func (v *view) servers() map[string]int64 {
+	rows, err := v.server.now.db.ServersIn(context.Background(), v.row.Number)
+	if err != nil {
+		v.server.world.t.Fatal(err)
+	}
+	servers := map[string]int64{}
+	for _, row := range rows {
+		servers[row.Server] = row.Members
+	}
+	return servers
+}
+
+// check holds what the servers have against what has to be.
+func (w *world) check() {
+	for _, r := range w.rooms {
+		views := w.residents(r)
+		for _, v := range views {
+			w.checkCounts(r, v)
+			w.checkExtremities(r, v)
+		}
+		w.checkVerdicts(r, views)
+		w.checkAcknowledged(r, views)
+		w.checkSaid(r, views)
+		w.checkRedactions(r, views)
+	}
+}
+
+// checkCounts counts the members again.
+func (w *world) checkCounts(r *room, v *view) {
+	joined, invited, servers := int64(0), int64(0), map[string]int64{}
+	for name, id := range v.state {
+		e := v.events[id]
+		if e == nil || e.Type+" "+*e.StateKey != name {
+			w.violated("%s: the state of %s has %s for %s", v.server.name, r.id, id, name)
+			continue
+		}
+		if e.Type != "m.room.member" {
+			continue
+		}
+		switch e.Membership() {
+		case "join":
+			joined++
+			servers[matrix.ServerOf(*e.StateKey)]++
+		case "invite":
+			invited++
+		}
+	}
+	if v.row.Joined != joined || v.row.Invited != invited {
+		w.violated("%s counts %d joined and %d invited in %s, not %d and %d", v.server.name, v.row.Joined, v.row.Invited, r.id, joined, invited)
+	}
+	if diff := cmp.Diff(servers, v.servers()); diff != "" {
+		w.violated("%s counts the members of the servers in %s wrongly (-want +got):\n%s", v.server.name, r.id, diff)
+	}
+	if v.row.Resident != (servers[v.server.name] > 0) {
+		w.violated("%s: resident in %s is %v", v.server.name, r.id, v.row.Resident)
+	}
+}
+
+func (w *world) checkExtremities(r *room, v *view) {
+	if len(v.row.Extremities) != 1 {
+		w.violated("%s: %s ends in %d events", v.server.name, r.id, len(v.row.Extremities))
+	}
+}
+
+func placed(e *storage.Event) bool {
+	return e != nil && (e.Status == storage.Accepted || e.Status == storage.SoftFailed || e.Status == storage.Rejected)
+}
+
+// checkVerdicts holds the servers to the same verdicts, and the same states before the events.
+func (w *world) checkVerdicts(r *room, views []*view) {
+	type finding struct {
+		by       *view
+		rejected bool
+		before   []string
+	}
+	first := map[string]finding{}
+	for _, v := range views {
+		states := v.statesBefore()
+		for id, e := range v.events {
+			if !placed(e) || e.StateBefore == 0 {
+				continue
+			}
+			found := finding{v, e.Status == storage.Rejected, states[e.StateBefore]}
+			one, known := first[id]
+			if !known {
+				first[id] = found
+				continue
+			}
+			if one.rejected != found.rejected {
+				w.violated("%s: rejected at %s is %v, at %s %v", id, one.by.server.name, one.rejected, v.server.name, found.rejected)
+			}
+			if !slices.Equal(one.before, found.before) {
+				w.violated("the state before %s: (-%s +%s)\n%s", id, one.by.server.name, v.server.name, cmp.Diff(one.before, found.before))
+			}
+		}
+	}
+}
+
+// statesBefore are the states before the events, as type, key and id of each event, by id.
+func (v *view) statesBefore() map[int64][]string {
+	ids := map[int64]bool{}
+	for _, e := range v.events {
+		if placed(e) && e.StateBefore != 0 {
+			ids[e.StateBefore] = true
+		}
+	}
+	states, err := v.server.now.rooms.StatesAt(context.Background(), slices.Collect(maps.Keys(ids)))
+	if err != nil {
+		v.server.world.t.Fatal(err)
+	}
+	texts := map[int64][]string{}
+	for id, positions := range states {
+		var names []string
+		for _, pos := range positions {
+			e := v.events[v.ids[pos]]
+			if e == nil {
+				names = append(names, fmt.Sprint("unknown position ", pos))
+				continue
+			}
+			names = append(names, fmt.Sprintf("%s %q %s", e.Type, *e.StateKey, e.ID))
+		}
+		slices.Sort(names)
+		texts[id] = names
+	}
+	return texts
+}
+
+// checkAcknowledged looks for what was stored for somebody: at the server itself it is in
+// the timeline, and every server that was in the room all the time knows it, if it was
+// sent there or anybody else has accepted it. One that is refused by all others does not
+// come to a server that its own did not know of.
+func (w *world) checkAcknowledged(r *room, views []*view) {
+	for _, id := range slices.Sorted(maps.Keys(w.acks)) {
+		a := w.acks[id]
+		if a.room != r.id {
+			continue
+		}
+		if e, err := a.from.now.db.EventByID(context.Background(), id); err != nil || e.Status != storage.Accepted && e.Status != storage.OutOfBand {
+			w.violated("%s has lost its own %s: %v", a.from.name, id, err)
+		}
+		accepted := slices.ContainsFunc(views, func(v *view) bool {
+			e := v.events[id]
+			return v.server != a.from && e != nil && e.Status == storage.Accepted
+		})
+		for _, v := range views {
+			since, present := a.present[v.server.name]
+			if !present || since != v.server.since(r.id) || !accepted && !slices.Contains(a.sent, v.server.name) {
+				continue
+			}
+			if e := v.events[id]; !placed(e) {
+				w.violated("%s, which was there, does not know %s of %s", v.server.name, id, a.from.name)
+			}
+		}
+	}
+}
+
+// checkSaid looks for messages that became two events.
+func (w *world) checkSaid(r *room, views []*view) {
+	said := map[string]string{}
+	for _, v := range views {
+		for id, e := range v.events {
+			if body := e.ContentString("body"); e.Type == "m.room.message" && body != "" {
+				if said[body] != "" && said[body] != id {
+					w.violated("%q is both %s and %s", body, said[body], id)
+				}
+				said[body] = id
+			}
+		}
+	}
+}
+
+// checkRedactions holds the servers to have pruned what was redacted. What was pruned
+// before it came, as the server may not see it, has no redaction.
+func (w *world) checkRedactions(r *room, views []*view) {
+	for _, v := range views {
+		for id, e := range v.events {
+			target := v.events[e.Redacts]
+			if e.Status != storage.Accepted || e.Redacts == "" || !placed(target) || matrix.ServerOf(target.Sender) != matrix.ServerOf(e.Sender) {
+				continue
+			}
+			if pruned := target.Version.Redact(target.JSON); string(pruned) != string(target.JSON) {
+				w.violated("%s has %s, which %s redacts, whole: %s", v.server.name, target.ID, id, target.JSON)
+			}
+		}
+	}
+}

@@ -12,11 +12,13 @@ import (
 )
 
 // postgresDefaults are set on every connection, unless the URL sets them: what a
-// session may hold up others for. A session that the server ends rolls back.
+// session may hold up others for. A session that the server ends rolls back. No query
+// here runs for so long that it is worth compiling, whatever the planner expects.
 var postgresDefaults = [...]struct{ name, value string }{
 	{"statement_timeout", "60s"},
 	{"lock_timeout", "20s"},
 	{"idle_in_transaction_session_timeout", "60s"},
+	{"jit", "off"},
 	{"application_name", "homeserver"},
 }
 

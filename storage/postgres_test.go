@@ -26,7 +26,7 @@ func withParameter(t *testing.T, base, name, value string) string {
 	return u.String()
 }
 
-func TestTimeoutsOfEverySession(t *testing.T) {
+func TestSettingsOfEverySession(t *testing.T) {
 	const connections = 3
 	db := open(t, storage.Options{URL: storagetest.OpenPostgresURL(t), MaxConnections: connections})
 	var group, all sync.WaitGroup
@@ -41,6 +41,7 @@ func TestTimeoutsOfEverySession(t *testing.T) {
 					"statement_timeout":                   "1min",
 					"lock_timeout":                        "20s",
 					"idle_in_transaction_session_timeout": "1min",
+					"jit":                                 "off",
 					"transaction_isolation":               "read committed",
 				} {
 					got, err := storage.Select[string](t.Context(), &tx.Reader, "SHOW "+setting)

@@ -114,8 +114,8 @@ type Database struct {
 // SigningKey says where the server's ed25519 key is.
 type SigningKey struct {
 	// The file of the key: one line with ed25519, the key's ID and the seed in
-	// base64. It is made when it does not exist. Empty: the file signing.key of
-	// the data directory.
+	// base64. It is made when it does not exist; a key that is publicly known is
+	// refused. Empty: the file signing.key of the data directory.
 	Path string `yaml:"path"`
 }
 

@@ -113,6 +113,9 @@ func ownKeys(f *config.Federation, signer *matrix.Signer) ([]matrix.ServerKey, e
 		if err != nil {
 			return nil, fmt.Errorf("federation.old_verify_keys[%d]: %w", i, err)
 		}
+		if remote.Compromised(key) {
+			return nil, fmt.Errorf("federation.old_verify_keys[%d]: this key is publicly known, and what it has signed proves nothing; take it out", i)
+		}
 		keys = append(keys, matrix.ServerKey{Server: signer.ServerName, ID: old.ID, Key: key, Expired: old.Expired.UnixMilli()})
 	}
 	return keys, nil

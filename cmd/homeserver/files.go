@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"beep/config"
+	"beep/federation/remote"
 	"beep/matrix"
 )
 
@@ -73,7 +74,12 @@ func readSigningKey(path string) (*matrix.Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the signing key in %s is damaged", path)
 	}
-	return &matrix.Signer{KeyID: "ed25519:" + match[1], Key: ed25519.NewKeyFromSeed(seed)}, nil
+	key := ed25519.NewKeyFromSeed(seed)
+	if remote.Compromised(key.Public().(ed25519.PublicKey)) {
+		return nil, fmt.Errorf("the signing key in %s is publicly known: anybody can sign with it, and other servers refuse it; "+
+			"remove the file and the server makes another", path)
+	}
+	return &matrix.Signer{KeyID: "ed25519:" + match[1], Key: key}, nil
 }
 
 func newSigningKey() string {

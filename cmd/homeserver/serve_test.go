@@ -1,6 +1,9 @@
 package main
 
 import (
+	"crypto/ed25519"
+	"encoding/base64"
+	mathrand "math/rand"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -8,6 +11,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"beep/config"
+	"beep/matrix"
 )
 
 func TestServeNeedsNothing(t *testing.T) {
@@ -113,6 +119,41 @@ func TestDamagedKeysAreRefused(t *testing.T) {
 		if readText(t, path) != text {
 			t.Errorf("%q was overwritten", text)
 		}
+	}
+}
+
+// TestKnownKeysAreRefused: what everybody can sign with is no key of this server, nor was it
+// one (F46).
+func TestKnownKeysAreRefused(t *testing.T) {
+	seed := make([]byte, ed25519.SeedSize)
+	mathrand.New(mathrand.NewSource(0)).Read(seed) // a generator that nobody has seeded
+	for id, seed := range map[string]string{"unseeded": base64.RawStdEncoding.EncodeToString(seed), "vector": "YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1"} {
+		path := filepath.Join(t.TempDir(), "signing.key")
+		writeText(t, path, "ed25519 "+id+" "+seed+"\n")
+		if _, err := readSigningKey(path); err == nil || !strings.Contains(err.Error(), "publicly known") || strings.Contains(err.Error(), seed) {
+			t.Errorf("%s: %v", id, err)
+		}
+		raw, err := matrix.DecodeBase64(seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		public := ed25519.NewKeyFromSeed(raw).Public().(ed25519.PublicKey)
+		old := &config.Federation{OldVerifyKeys: []config.OldVerifyKey{{ID: "ed25519:" + id, Key: base64.RawStdEncoding.EncodeToString(public)}}}
+		if _, err := ownKeys(old, &matrix.Signer{Key: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))}); err == nil || !strings.Contains(err.Error(), "publicly known") {
+			t.Errorf("%s as an old key: %v", id, err)
+		}
+	}
+}
+
+// TestSigningKeysDiffer: each server makes a key of its own (F46).
+func TestSigningKeysDiffer(t *testing.T) {
+	seen := map[string]bool{}
+	for range 100 {
+		seed := signingKeyForm.FindStringSubmatch(strings.TrimSpace(newSigningKey()))[2]
+		if seen[seed] {
+			t.Fatal("two keys are the same")
+		}
+		seen[seed] = true
 	}
 }
 

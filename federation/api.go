@@ -2,6 +2,8 @@
 package federation
 
 import (
+	"log/slog"
+
 	"golang.org/x/sync/semaphore"
 
 	"beep/account"
@@ -34,6 +36,8 @@ type Parts struct {
 	Serving  *roomserver.Serving
 	Typing   *roomserver.Typing
 	Presence *account.RemotePresence
+	// Logger takes what happens beside the requests; nil discards it.
+	Logger *slog.Logger
 	// EDUs has handlers for types of EDUs beside m.typing, m.receipt and m.presence.
 	EDUs map[string]EDUHandler
 }
@@ -46,8 +50,11 @@ type API struct {
 	bodies *semaphore.Weighted // bytes of bodies that are in memory
 }
 
-// NewAPI is the API over its parts.
+// NewAPI is the API over its parts. Call [API.Run] beside it.
 func NewAPI(p Parts) *API {
+	if p.Logger == nil {
+		p.Logger = slog.New(slog.DiscardHandler)
+	}
 	a := &API{Parts: p, turns: newTurns(), bodies: semaphore.NewWeighted(maxBodies)}
 	a.edus = a.eduHandlers()
 	return a

@@ -13,6 +13,7 @@ import (
 
 	"beep/account"
 	"beep/config"
+	"beep/federation"
 	"beep/federation/allow"
 	"beep/federation/remote"
 	"beep/federation/sender"
@@ -32,6 +33,8 @@ type others struct {
 	own    []matrix.ServerKey // this server's keys
 	// presence is that of the users of other servers.
 	presence *account.RemotePresence
+	// api is what others ask and tell.
+	api *federation.API
 }
 
 // newOthers makes what it takes to speak with other servers.
@@ -156,12 +159,13 @@ func publicRoom(s *remote.RoomSummary) roomserver.PublicRoom {
 	return r
 }
 
-// run sends others what is for them, and follows the list of those that may take part.
+// run sends others what is for them, keeps what they have said for its time, and follows the list of those that may take part.
 func (o *others) run(ctx context.Context) error {
 	defer o.client.Close()
 	parts, ctx := errgroup.WithContext(ctx)
 	parts.Go(func() error { return o.sender.Run(ctx) })
 	parts.Go(func() error { return o.presence.Run(ctx) })
+	parts.Go(func() error { return o.api.Run(ctx) })
 	if o.allow != nil {
 		parts.Go(func() error { return o.allow.Run(ctx) })
 	}

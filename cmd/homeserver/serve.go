@@ -218,11 +218,12 @@ func (h *homeserver) federation() *federation.API {
 		return federation.New(h.accounts)
 	}
 	h.others.presence = account.NewRemotePresence(h.db, h.cfg.Presence.Enabled, h.log)
-	return federation.NewAPI(federation.Parts{
+	h.others.api = federation.NewAPI(federation.Parts{
 		Version: programVersion(), Signer: h.dir.signer, OwnKeys: h.others.own, Keys: h.others.keys, Allow: h.others.allow, Heard: h.others.sender.Alive,
 		DB: h.db, Accounts: h.accounts, Rooms: h.rooms, Serving: roomserver.NewServing(h.rooms), Typing: h.typing,
-		Presence: h.others.presence,
+		Presence: h.others.presence, Logger: h.log,
 	})
+	return h.others.api
 }
 
 // removeUserData removes what a deactivated user kept here.

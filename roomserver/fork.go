@@ -55,10 +55,12 @@ func (f *fork) place(ctx context.Context) error {
 	}
 	if f.status == storage.Accepted && f.event.Redacts != "" {
 		power := func() (*authrules.PowerLevels, error) { return f.rooms.powerAt(ctx, f.hot.room.Number, f.before) }
-		var err error
-		f.redacted, err = f.rooms.redactedBy(ctx, f.hot.room.Number, f.event.Event.Event, power)
+		target, counts, err := f.rooms.redactedBy(ctx, f.hot.room.Number, f.event.Event.Event, power)
 		if f.early = errors.Is(err, storage.ErrNotFound); err != nil && !f.early {
 			return err
+		}
+		if counts {
+			f.redacted = &target
 		}
 	}
 	if f.status == storage.Accepted && f.order == 0 {

@@ -229,9 +229,12 @@ func (in *intake) stage(ctx context.Context, b *batch, a *arrival) error {
 			_, levels, err := b.powerLevels(ctx)
 			return levels, err
 		}
-		var err error
-		if s.redacted, err = in.rooms.redactedBy(ctx, in.room.Number, a.Event.Event, power); err != nil {
+		target, counts, err := in.rooms.redactedBy(ctx, in.room.Number, a.Event.Event, power)
+		if err != nil {
 			return err
+		}
+		if counts {
+			s.redacted = &target
 		}
 	}
 	return b.stage(ctx, s)

@@ -3,6 +3,7 @@ package roomserver
 import (
 	"context"
 	"errors"
+	"math"
 
 	"beep/matrix"
 	"beep/roomserver/authrules"
@@ -36,18 +37,15 @@ func (b *batch) redactable(ctx context.Context, redaction *matrix.Event) (*stora
 	return &target, nil
 }
 
-// redactedBy finds what a redaction of another server's user redacts: nil if the user may
-// not redact it. power gives the levels before the redaction. [storage.ErrNotFound]: the
-// event is not known here.
-func (r *Rooms) redactedBy(ctx context.Context, room int64, redaction *matrix.Event, power func() (*authrules.PowerLevels, error)) (*storage.Event, error) {
-	target, err := r.db.EventByID(ctx, redaction.Redacts)
-	if err != nil || target.Room != room {
-		return nil, err
+// redactedBy finds the event that a redaction of another server's user names, and tells
+// whether the redaction counts for it. power gives the levels before the redaction.
+// [storage.ErrNotFound]: the event is not known here.
+func (r *Rooms) redactedBy(ctx context.Context, room int64, redaction *matrix.Event, power func() (*authrules.PowerLevels, error)) (target storage.Event, counts bool, err error) {
+	if target, err = r.db.EventByID(ctx, redaction.Redacts); err != nil || target.Room != room {
+		return target, false, err
 	}
-	if may, err := mayRedact(redaction, target.Event, power); !may {
-		return nil, err
-	}
-	return &target, nil
+	counts, err = mayRedact(redaction, target.Event, power)
+	return target, counts, err
 }
 
 // mayRedact tells whether a redaction counts for its target ("Handling redactions" of the
@@ -130,12 +128,24 @@ func (r *Rooms) prune(ctx context.Context, tx *storage.Tx, target, redaction *st
 	rendered := NewClientEvent(&redacted)
 	rendered.Redaction = NewClientEvent(redaction)
 	tx.AfterCommit(func() {
-		if target.Live() {
-			publish(r.db.Log, rendered)
-		}
+		publishPruned(r.db.Log, rendered)
 		r.pruneReplaced(event)
 	})
 	return nil
+}
+
+// publishPruned puts an event that was pruned into the place of what the window has of it,
+// if it does: whom it is for, and what else the redaction leaves as it was, is known there
+// alone.
+func publishPruned(log *stream.Log, pruned *ClientEvent) {
+	entry := log.Find(pruned.At)
+	if entry == nil {
+		return
+	}
+	if was, ok := entry.Value.(*ClientEvent); ok && was.ID == pruned.ID {
+		pruned.Replaced, pruned.StrippedState, pruned.Gap, pruned.Servers = was.Replaced, was.StrippedState, was.Gap, was.Servers
+		publish(log, pruned)
+	}
 }
 
 func publish(log *stream.Log, e *ClientEvent) {
@@ -150,7 +160,7 @@ func (r *Rooms) pruneReplaced(pruned *matrix.Event) {
 	}
 	var found []*ClientEvent
 	log := r.db.Log
-	log.Range(log.Floor(), r.db.Clock.Current(), func(entry *stream.Entry) bool {
+	log.Range(log.Floor(), math.MaxInt64, func(entry *stream.Entry) bool {
 		e, ok := entry.Value.(*ClientEvent)
 		if ok && e.Replaced != nil && e.Replaced.ID == pruned.ID {
 			found = append(found, e)

@@ -1,7 +1,6 @@
 package roomserver
 
 import (
-	"container/heap"
 	"context"
 	"time"
 
@@ -42,29 +41,6 @@ func (s *Serving) TakeTyping(ctx context.Context, origin string, typing *Typing,
 		}
 	}
 	return nil
-}
-
-// begin notes that a user, who is in the room, types until then.
-func (t *Typing) begin(roomID string, number int64, userID string, until time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	room := t.active[roomID]
-	if room == nil {
-		room = &typingRoom{number: number, users: map[string]*typist{}}
-		t.active[roomID] = room
-	}
-	if who := room.users[userID]; who != nil {
-		who.until = until
-		heap.Fix(&t.ends, who.index)
-	} else {
-		who = &typist{roomID: roomID, userID: userID, until: until}
-		room.users[userID] = who
-		heap.Push(&t.ends, who)
-		t.publish(roomID, room)
-	}
-	if t.ends[0].userID == userID {
-		t.rouse()
-	}
 }
 
 // claim is what another server says of a user in a room.

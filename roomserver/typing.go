@@ -63,7 +63,12 @@ func (t *Typing) Start(ctx context.Context, roomID, userID string, timeout time.
 	if err != nil {
 		return err
 	}
-	until := time.Now().Add(min(max(timeout, 0), maxTyping))
+	t.begin(roomID, number, userID, time.Now().Add(min(max(timeout, 0), maxTyping)))
+	return nil
+}
+
+// begin notes that a user, who is in the room, types until then.
+func (t *Typing) begin(roomID string, number int64, userID string, until time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	room := t.active[roomID]
@@ -83,7 +88,6 @@ func (t *Typing) Start(ctx context.Context, roomID, userID string, timeout time.
 	if t.ends[0].userID == userID {
 		t.rouse()
 	}
-	return nil
 }
 
 // Stop notes that a user types no longer, if the user did.

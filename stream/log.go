@@ -152,6 +152,16 @@ func (l *Log) raise(floor Pos) {
 	l.floor = floor
 }
 
+// Find is the entry at a position; nil if the window has none.
+func (l *Log) Find(pos Pos) *Entry {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if i := l.search(pos); i < l.n && (*l.at(i)).Pos == pos {
+		return *l.at(i)
+	}
+	return nil
+}
+
 // Floor is the oldest position that a reader may start after and still find
 // everything in the window.
 func (l *Log) Floor() Pos {

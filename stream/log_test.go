@@ -213,3 +213,14 @@ func TestLose(t *testing.T) {
 		t.Errorf("from after the loss: %d entries, %v", n, ok)
 	}
 }
+
+func TestFind(t *testing.T) {
+	l := stream.NewLog(0, 4, 0)
+	publish(l, 1, 2, 4, 5, 6)
+	for pos := stream.Pos(0); pos < 9; pos++ {
+		e := l.Find(pos)
+		if want := pos == 2 || pos >= 4 && pos <= 6; (e != nil) != want || e != nil && e.Pos != pos {
+			t.Errorf("at %d there is %v", pos, e)
+		}
+	}
+}

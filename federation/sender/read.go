@@ -25,7 +25,7 @@ func (s *Sender) follow(ctx context.Context) {
 		}
 		batch = batch[:0]
 		ok := s.db.Log.Range(after, upTo, func(e *stream.Entry) bool { batch = append(batch, e); return true })
-		if ok && !slices.ContainsFunc(batch, unclear) {
+		if ok {
 			s.take(ctx, batch, upTo)
 		} else if !s.skip(ctx, after, upTo) {
 			return
@@ -35,15 +35,8 @@ func (s *Sender) follow(ctx context.Context) {
 	}
 }
 
-// unclear tells whether the entry does not say whom it is for: an event that was redacted
-// before it was read has been put into the log once more.
-func unclear(e *stream.Entry) bool {
-	event, ok := e.Value.(*roomserver.ClientEvent)
-	return ok && event.RedactedBy != 0 && len(event.Servers) == 0
-}
-
-// skip passes over a part of the log that is not in memory, or not clear: whom something in it is
-// for finds it in the database. It tells whether it came to an end.
+// skip passes over a part of the log that is not in memory: whom something in it is for finds it
+// in the database. It tells whether it came to an end.
 func (s *Sender) skip(ctx context.Context, after, upTo stream.Pos) bool {
 	s.audiences.Purge()
 	for {

@@ -21,16 +21,16 @@ func (w *forkWriting) changeState(ctx context.Context, at stream.Pos) (replaced 
 	if err != nil {
 		return nil, nil, err
 	}
-	took := false
+	changed := false // under the event's own key
 	for _, c := range w.current {
 		before, now := events[old[c.key]], events[c.pos]
 		if err := w.setState(ctx, c, now, at); err != nil {
 			return nil, nil, err
 		}
 		w.countMember(before, now)
+		changed = changed || c.key == w.key
 		switch {
 		case c.pos == int64(w.stored.Pos):
-			took = true
 			if before != nil {
 				replaced = before.Event
 			}
@@ -38,7 +38,7 @@ func (w *forkWriting) changeState(ctx context.Context, at stream.Pos) (replaced 
 			resets = append(resets, reset(now, before))
 		}
 	}
-	if w.stored.StateKey != nil && !took && w.key != 0 && old[w.key] != 0 {
+	if w.stored.StateKey != nil && !changed && w.key != 0 && old[w.key] != 0 {
 		// The event lost against what is there, and clients are to be told which holds.
 		winner := events[old[w.key]]
 		if err := w.setState(ctx, change{w.key, old[w.key]}, winner, at); err != nil {

@@ -1,0 +1,72 @@
+package roomserver_test
+
+import (
+	"encoding/json"
+	"testing"
+
+	"beep/roomserver"
+	"beep/storage"
+)
+
+// stateAt sets state with the time that the server's clock is to show, in ms.
+func (p *peer) stateAt(at int64, roomID, user, eventType, content string) {
+	p.net.t.Helper()
+	key := ""
+	must[string](p.net.t)(p.rooms.SendState(p.net.t.Context(), roomID,
+		roomserver.Draft{Type: eventType, StateKey: &key, Sender: user, Content: json.RawMessage(content), OriginServerTS: at}))
+}
+
+// An event of state that comes late can bring with it what takes the state away from the
+// one event that has it and gives it to a third.
+func TestLateStateGivesItToAThird(t *testing.T) {
+	eachNetwork(t, 3, func(t *testing.T, net *network) {
+		a, b, c := net.at("a"), net.at("b"), net.at("c")
+		// Bob has power when he joins: what is based on that join is resolved early.
+		roomID := create(t, a.rooms, roomserver.RoomDraft{Creator: userOf("a", "alice"), Preset: "public_chat", Version: "10",
+			PowerLevelsOverride: map[string]json.RawMessage{"users": json.RawMessage(`{"@alice:a.test":200,"@bob:a.test":100}`)}})
+		if err := a.rooms.Join(t.Context(), roomID, roomserver.MemberChange{Sender: userOf("a", "bob")}); err != nil {
+			t.Fatal(err)
+		}
+		b.join(roomID, userOf("b", "bob"), "a")
+		c.join(roomID, userOf("c", "carol"), "a")
+		net.deliver()
+		c.join(roomID, userOf("c", "bob"), "c")
+		setState(t, a.rooms, roomID, userOf("a", "alice"), "m.room.power_levels",
+			`{"users":{"@alice:a.test":100,"@carol:c.test":100,"@bob:a.test":50,"@bob:b.test":50,"@bob:c.test":50}}`)
+		net.deliver()
+		net.agree(roomID, "a", "b", "c")
+		// The servers are apart from here on. c bans bob of a, whom a gives more power later.
+		later := int64(4_000_000_000_000)
+		b.stateAt(later, roomID, userOf("b", "bob"), "m.room.topic", `{"topic":"b"}`)
+		if err := c.rooms.Ban(t.Context(), roomID, roomserver.MemberChange{Sender: userOf("c", "carol"), Target: userOf("a", "bob")}); err != nil {
+			t.Fatal(err)
+		}
+		c.stateAt(later-1, roomID, userOf("c", "bob"), "m.room.topic", `{"topic":"c"}`)
+		a.stateAt(later, roomID, userOf("a", "alice"), "m.room.power_levels",
+			`{"users":{"@alice:a.test":100,"@carol:c.test":100,"@bob:a.test":100,"@bob:b.test":50,"@bob:c.test":50}}`)
+		a.stateAt(later+1, roomID, userOf("a", "bob"), "m.room.topic", `{"topic":"a"}`)
+		c.down = true
+		net.deliver()
+		net.agree(roomID, "a", "b")
+		if got := a.topic(roomID); got != "a" {
+			t.Fatalf("before c is heard the topic is %q", got)
+		}
+		c.down = false
+		net.deliver()
+		for _, p := range []*peer{a, b} {
+			if got := p.topic(roomID); got != "b" {
+				t.Errorf("%s has the topic %q", p.name, got)
+			}
+		}
+		say(t, a.rooms, roomID, userOf("a", "alice"), "together again")
+		net.deliver()
+		net.agree(roomID, "a", "b", "c")
+	})
+}
+
+// topic is the room's topic at the server.
+func (p *peer) topic(roomID string) string {
+	p.net.t.Helper()
+	room := must[storage.Room](p.net.t)(p.db.RoomByID(p.net.t.Context(), roomID))
+	return must[storage.StateEntry](p.net.t)(p.db.CurrentStateEvent(p.net.t.Context(), room.Number, "m.room.topic", "")).ContentString("topic")
+}

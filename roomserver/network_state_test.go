@@ -1,9 +1,12 @@
 package roomserver_test
 
 import (
+	"context"
 	"encoding/json"
+	"slices"
 	"testing"
 
+	"beep/matrix"
 	"beep/roomserver"
 	"beep/storage"
 )
@@ -69,4 +72,43 @@ func (p *peer) topic(roomID string) string {
 	p.net.t.Helper()
 	room := must[storage.Room](p.net.t)(p.db.RoomByID(p.net.t.Context(), roomID))
 	return must[storage.StateEntry](p.net.t)(p.db.CurrentStateEvent(p.net.t.Context(), room.Number, "m.room.topic", "")).ContentString("topic")
+}
+
+// Invites come before a server knows the room. What they cite counts all the same once the
+// server is in it: states are resolved by it.
+func TestInvitesCiteWhatComesLater(t *testing.T) {
+	eachNetwork(t, 2, func(t *testing.T, net *network) {
+		a, b := net.at("a"), net.at("b")
+		for _, v := range []matrix.RoomVersion{"1", "10", "12"} {
+			net.t = t
+			roomID := create(t, a.rooms, roomserver.RoomDraft{Creator: userOf("a", "alice"), Version: v,
+				Invite: []string{userOf("b", "bob"), userOf("b", "carol")}})
+			b.join(roomID, userOf("b", "bob"), "a") // whose invite is replaced; carol's remains
+			net.deliver()
+			b.cites(roomID)
+		}
+	})
+}
+
+// cites holds the graph of what the state events in a room cite to be whole.
+func (p *peer) cites(roomID string) {
+	p.net.t.Helper()
+	ctx := context.Background()
+	room := must[storage.Room](p.net.t)(p.db.RoomByID(ctx, roomID))
+	graph, err := p.db.AuthGraph(ctx, room.Number)
+	if err != nil {
+		p.net.t.Fatal(err)
+	}
+	for pos, node := range graph {
+		e := must[[]storage.Event](p.net.t)(p.db.EventsByPos(ctx, []int64{pos}))[0]
+		var cited []string
+		for _, c := range must[[]storage.Event](p.net.t)(p.db.EventsByPos(ctx, node.Auth)) {
+			cited = append(cited, c.ID)
+		}
+		for _, id := range e.AuthEvents() {
+			if !slices.Contains(cited, id) {
+				p.net.t.Errorf("room version %s: %s, %s of %s, cites %s, which the graph does not have", e.Version, e.ID, e.Type, *e.StateKey, id)
+			}
+		}
+	}
 }

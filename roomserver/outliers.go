@@ -7,6 +7,7 @@ import (
 	"beep/matrix"
 	"beep/roomserver/authrules"
 	"beep/storage"
+	"beep/stream"
 )
 
 // outliersAtOnce is how many outliers one transaction stores at most.
@@ -27,7 +28,11 @@ func (r *Rooms) storeOutliers(ctx context.Context, room int64, events []*matrix.
 		return err
 	}
 	var judged []*storage.Event
+	var early []*matrix.Event
 	for _, e := range events {
+		if c.status[e.ID] == storage.OutOfBand {
+			early = append(early, e)
+		}
 		if c.known[e.ID] != nil || e.StateKey == nil {
 			continue
 		}
@@ -54,7 +59,22 @@ func (r *Rooms) storeOutliers(ctx context.Context, room int64, events []*matrix.
 		}
 		judged = judged[n:]
 	}
-	return nil
+	return r.complete(ctx, early, c)
+}
+
+// complete notes what those events cite that came out of band, when nothing of it was known.
+func (r *Rooms) complete(ctx context.Context, events []*matrix.Event, c *checker) error {
+	if len(events) == 0 {
+		return nil
+	}
+	return r.db.Write(ctx, func(tx *storage.Tx) error {
+		for _, e := range events {
+			if err := tx.SetAuth(ctx, stream.Pos(c.known[e.ID].pos), c.positions(e.AuthEvents())); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // pruneEarly prunes those of the events whose redaction came before them.

@@ -139,10 +139,15 @@ func (q *Reader) AuthGraph(ctx context.Context, room int64) (map[int64]AuthNode,
 }
 
 // Admit gives an event that is stored as an outlier its place: its status, its order,
-// the states around it, and what it replaces.
+// the states around it, what it replaces and what it cites.
 func (tx *Tx) Admit(ctx context.Context, e *Event) error {
-	return tx.exec(ctx, `UPDATE events SET status = $1, ord = $2, state_before = $3, state_after = $4, replaces = $5 WHERE pos = $6`,
-		e.Status, e.Order, e.StateBefore, e.StateAfter, e.Replaces, e.Pos)
+	return tx.exec(ctx, `UPDATE events SET status = $1, ord = $2, state_before = $3, state_after = $4, replaces = $5, auth = $6 WHERE pos = $7`,
+		e.Status, e.Order, e.StateBefore, e.StateAfter, e.Replaces, pack(e.Auth), e.Pos)
+}
+
+// SetAuth notes the auth events of an event that was stored when they were not known.
+func (tx *Tx) SetAuth(ctx context.Context, pos stream.Pos, auth []int64) error {
+	return tx.exec(ctx, `UPDATE events SET auth = $1 WHERE pos = $2`, pack(auth), pos)
 }
 
 // AddEarlyRedaction keeps a redaction for an event that is not known yet.

@@ -30,6 +30,13 @@ type CA struct {
 // NewCA makes an authority.
 func NewCA(t testing.TB) *CA {
 	t.Helper()
+	return NewCAIn(t, t.TempDir())
+}
+
+// NewCAIn makes an authority whose certificate is written into a directory, for one that
+// outlives the test which needs it first.
+func NewCAIn(t testing.TB, dir string) *CA {
+	t.Helper()
 	key := newKey(t)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"},
@@ -44,7 +51,7 @@ func NewCA(t testing.TB) *CA {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca := &CA{File: filepath.Join(t.TempDir(), "ca.pem"), certificate: certificate, key: key}
+	ca := &CA{File: filepath.Join(dir, "ca.pem"), certificate: certificate, key: key}
 	writePEM(t, ca.File, "CERTIFICATE", der)
 	return ca
 }
@@ -75,12 +82,17 @@ func (ca *CA) Certificate(t testing.TB, names ...string) tls.Certificate {
 // Files writes such a certificate and its key into files, in PEM.
 func (ca *CA) Files(t testing.TB, names ...string) (certificateFile, keyFile string) {
 	t.Helper()
+	return ca.FilesIn(t, t.TempDir(), names...)
+}
+
+// FilesIn is [CA.Files] with files in a directory.
+func (ca *CA) FilesIn(t testing.TB, dir string, names ...string) (certificateFile, keyFile string) {
+	t.Helper()
 	certificate := ca.Certificate(t, names...)
 	der, err := x509.MarshalPKCS8PrivateKey(certificate.PrivateKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
 	certificateFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	writePEM(t, certificateFile, "CERTIFICATE", certificate.Certificate[0])
 	writePEM(t, keyFile, "PRIVATE KEY", der)

@@ -28,19 +28,25 @@ func StartFederation(t testing.TB, engine string, n int, o Options) []*Server {
 	ca := outboundtest.NewCA(t)
 	servers := make([]*Server, n)
 	for i := range servers {
-		servers[i] = startFederated(t, engine, ca, o)
+		s, err := newFederated(t, engine, t.TempDir(), ca, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.end(t) })
+		servers[i] = s
 	}
 	return servers
 }
 
-func startFederated(t testing.TB, engine string, ca *outboundtest.CA, o Options) *Server {
+// newFederated makes a server that trusts an authority and starts it.
+func newFederated(t testing.TB, engine, dir string, ca *outboundtest.CA, o Options) (*Server, error) {
 	t.Helper()
 	port, err := freePort()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	certificate, key := ca.Files(t, "localhost")
-	s := &Server{Name: fmt.Sprintf("localhost:%d", port), Engine: engine, Dir: t.TempDir(), options: o, federates: true}
+	certificate, key := ca.FilesIn(t, dir, "localhost")
+	s := &Server{Name: fmt.Sprintf("localhost:%d", port), Engine: engine, Dir: dir, options: o, federates: true}
 	config := fmt.Sprintf(`
 server_name: %s
 listeners:
@@ -49,13 +55,12 @@ listeners:
 federation: {ca_file: %s, allowed_networks: [127.0.0.0/8]}
 `, s.Name, port, certificate, key, ca.File)
 	if s.Database, s.drop, err = newDatabase(engine, o.Cluster, s.Dir); err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	if err := errors.Join(writeConfig(s.configFile(), o, config), s.Start()); err != nil {
-		t.Fatal(errors.Join(err, s.drop()))
+		return nil, errors.Join(err, s.drop())
 	}
-	t.Cleanup(func() { s.end(t) })
-	return s
+	return s, nil
 }
 
 // freePort is a port that nobody listens at.

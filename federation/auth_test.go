@@ -1,7 +1,9 @@
 package federation_test
 
 import (
+	"crypto/ed25519"
 	"io"
+	"math/rand"
 	"net/http"
 	"net/url"
 	"strings"
@@ -12,7 +14,15 @@ import (
 	"beep/web"
 )
 
-// TestAuthentication: nothing is answered to whom the signature does not prove (F48).
+// unseeded is what a generator gives that nobody has seeded, as a deployment tool once
+// made keys from (CVE-2026-24044).
+func unseeded() []byte {
+	seed := make([]byte, ed25519.SeedSize)
+	rand.New(rand.NewSource(0)).Read(seed)
+	return seed
+}
+
+// TestAuthentication: nothing is answered to whom the signature does not prove (F46, F48).
 func TestAuthentication(t *testing.T) {
 	eachServer(t, options{}, func(s *server) {
 		p, other := s.newPeer(1), s.newPeer(2)
@@ -22,6 +32,8 @@ func TestAuthentication(t *testing.T) {
 			return xmatrix.Sign(signer, destination, method, uri, nil)
 		}
 		stranger := newSigner(p.name, 9) // the peer's name, with a key of his own
+		known := s.newPeer(3)            // its key everybody has
+		known.signer.Key = ed25519.NewKeyFromSeed(unseeded())
 		for _, test := range []struct {
 			name   string
 			status int
@@ -40,6 +52,7 @@ func TestAuthentication(t *testing.T) {
 			{"another path", 401, []string{sign(p.signer, us, http.MethodGet, uri+"&field=displayname")}},
 			{"another key", 401, []string{sign(stranger, us, http.MethodGet, uri)}},
 			{"another server's name", 401, []string{strings.Replace(good, p.name, other.name, 1)}},
+			{"a key that everybody has", 401, []string{sign(known.signer, us, http.MethodGet, uri)}},
 			{"our own name", 401, []string{sign(s.signer, us, http.MethodGet, uri)}},
 			{"nobody's name", 401, []string{strings.Replace(good, p.name, "127.0.0.1:1", 1)}},
 			{"no name", 401, []string{strings.Replace(good, p.name, "a b", 1)}},

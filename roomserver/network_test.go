@@ -25,6 +25,7 @@ import (
 type network struct {
 	t       testing.TB
 	servers map[string]*peer
+	dialed  []string // whom anybody wanted to reach, in order
 }
 
 // peer is one server.
@@ -38,6 +39,7 @@ type peer struct {
 	read    stream.Pos // up to where it is known what it has for others
 	queues  map[string][]*roomserver.ClientEvent
 	down    bool // nobody reaches it
+	lies    lies
 }
 
 var errDown = errors.New("the server is down")
@@ -73,6 +75,7 @@ func newNetwork(t testing.TB, n int, open func(testing.TB) string) *network {
 func (n *network) at(name string) *peer { return n.servers[name+".test"] }
 
 func (n *network) reach(server string) (*peer, error) {
+	n.dialed = append(n.dialed, server)
 	p := n.servers[server]
 	if p == nil || p.down {
 		return nil, errDown
@@ -312,7 +315,7 @@ func (p *peer) join(roomID, user, via string) {
 }
 
 // What is said and done on both sides of a partition is there on both sides when it
-// heals, and both agree what the state is.
+// heals, and both agree what the state is (F53).
 func TestPartitionHeals(t *testing.T) {
 	eachNetwork(t, 3, func(t *testing.T, net *network) {
 		a, b, c := net.at("a"), net.at("b"), net.at("c")

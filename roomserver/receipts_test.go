@@ -91,6 +91,7 @@ func TestMarkReadMovesForward(t *testing.T) {
 	})
 }
 
+// Who is not in a room reads nothing there (F43).
 func TestMarkReadRefuses(t *testing.T) {
 	eachReceiptsWorld(t, func(w *receiptsWorld) {
 		here := say(w.t, w.rooms, w.roomID, alice, "here")

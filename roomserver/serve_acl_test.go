@@ -9,6 +9,8 @@ import (
 	"beep/matrix"
 )
 
+// TestServerACL: neither case, nor a port, nor a dot at the end, nor how an address is written
+// gets a server past a list (F42).
 func TestServerACL(t *testing.T) {
 	for _, test := range []struct {
 		name, content   string

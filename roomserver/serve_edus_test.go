@@ -60,6 +60,7 @@ func rr(roomID, userID, eventID, threadID string, ts int64) roomserver.RemoteRec
 	return roomserver.RemoteReceipt{RoomID: roomID, UserID: userID, EventID: eventID, ThreadID: threadID, TS: ts}
 }
 
+// A server's users read where they are, and nobody reads in another's name (F43).
 func TestServingTakesReceipts(t *testing.T) {
 	eachNetwork(t, 3, func(t *testing.T, net *network) {
 		a, b, c := net.at("a"), net.at("b"), net.at("c")

@@ -109,7 +109,7 @@ func (r *Rooms) Messages(ctx context.Context, a Access, q PageQuery) (Page, erro
 	}
 	for scanned := 0; scanned < scanLimit; {
 		want := min(max(q.Limit-len(page.Events), 10), 200)
-		events, err := r.pageWithoutGap(ctx, a, q.Backwards, page.End, low, high, want)
+		events, fetching, err := r.pageWithoutGap(ctx, a, q.Backwards, page.End, low, high, want)
 		if err != nil {
 			return Page{}, err
 		}
@@ -120,7 +120,7 @@ func (r *Rooms) Messages(ctx context.Context, a Access, q PageQuery) (Page, erro
 		if len(events) < want {
 			// Whoever pages on finds nothing, and knows then. Some clients throw a page away
 			// that says it is the last.
-			page.More = len(page.Events) > 0
+			page.More = fetching || len(page.Events) > 0
 			return page, nil
 		}
 		scanned += len(events)
@@ -130,12 +130,13 @@ func (r *Rooms) Messages(ctx context.Context, a Access, q PageQuery) (Page, erro
 }
 
 // pageWithoutGap is pageOf after events that are missing there were fetched, if they
-// are to be had.
-func (r *Rooms) pageWithoutGap(ctx context.Context, a Access, backwards bool, from Token, low, high int64, limit int) ([]storage.Event, error) {
+// are to be had. It tells whether there is more to be fetched than one page may take: then
+// that the page is short does not mean that the timeline has come to its end.
+func (r *Rooms) pageWithoutGap(ctx context.Context, a Access, backwards bool, from Token, low, high int64, limit int) (events []storage.Event, fetching bool, err error) {
 	for round := 0; ; round++ {
-		events, err := r.pageOf(ctx, a.Room.Number, backwards, from, low, high, limit)
+		events, err = r.pageOf(ctx, a.Room.Number, backwards, from, low, high, limit)
 		if err != nil || !backwards || r.remote == nil || !a.Room.Resident || round == backfillRounds {
-			return events, err
+			return events, round == backfillRounds, err
 		}
 		oldest := int64(beforeAll)
 		if len(events) == limit {
@@ -143,7 +144,7 @@ func (r *Rooms) pageWithoutGap(ctx context.Context, a Access, backwards bool, fr
 		}
 		fetched, err := r.backfill(ctx, &a.Room, oldest, min(high, int64(from)+1), limit)
 		if err != nil || !fetched {
-			return events, err
+			return events, false, err
 		}
 	}
 }

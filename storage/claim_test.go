@@ -8,7 +8,8 @@ import (
 	"beep/storage/storagetest"
 )
 
-// TestClaim: one process at a time, and the next one after it has closed.
+// TestClaim: one process at a time, and the next one after it has closed. So no process has
+// in memory what another one has replaced, keys of servers least of all (F55h).
 func TestClaim(t *testing.T) {
 	storagetest.EachURL(t, func(t *testing.T, url string) {
 		open := func() *storage.DB {

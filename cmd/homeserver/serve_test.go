@@ -64,6 +64,8 @@ func everythingIsPrivate(t *testing.T, dir string) {
 	}
 }
 
+// TestSecondServerIsRefused: two processes that work on one database would each go on
+// trusting what the other knows to be over (F55h).
 func TestSecondServerIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	first := start(t, dir)

@@ -90,6 +90,8 @@ func TestServersShareNoConnection(t *testing.T) {
 	})
 }
 
+// TestRefusals: of another server's error a client gets a code of a list, with the status that
+// belongs to it, and nothing that speaks of the client's own session (F55e).
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -202,7 +204,7 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
-// TestNotEvenAsked: no DNS question and no connection comes of what is no server name.
+// TestNotEvenAsked: no DNS question and no connection comes of what is no server name (F55i).
 func TestNotEvenAsked(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

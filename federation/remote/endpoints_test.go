@@ -248,7 +248,7 @@ func TestMalformedAnswers(t *testing.T) {
 	}
 }
 
-// TestTransactions: whatever a server says with status 200, it has the transaction.
+// TestTransactions: whatever a server says with status 200, it has the transaction (F55g).
 func TestTransactions(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

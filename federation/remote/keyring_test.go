@@ -263,6 +263,7 @@ func TestPinned(t *testing.T) {
 	}
 }
 
+// TestValidity: a key proves what was signed in its time (F47).
 func TestValidity(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -311,6 +312,7 @@ func TestValidity(t *testing.T) {
 	}
 }
 
+// TestRotation: a key that its server has given up proves nothing that came later (F47).
 func TestRotation(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -350,6 +352,8 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// TestFaultyKeyAnswers: keys count that their server has signed, and that it alone can sign
+// with (F46, F47).
 func TestFaultyKeyAnswers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -418,7 +422,7 @@ func TestFaultyKeyAnswers(t *testing.T) {
 	}
 }
 
-// TestStoredCompromisedKey: a key that was stored before it was known to be compromised.
+// TestStoredCompromisedKey: a key that was stored before it was known to be compromised (F46).
 func TestStoredCompromisedKey(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -437,6 +441,7 @@ func TestStoredCompromisedKey(t *testing.T) {
 	}
 }
 
+// TestKeyLookUpsBackOff: a server that fails is asked for its keys less and less often (F52).
 func TestKeyLookUpsBackOff(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -461,7 +466,7 @@ func TestKeyLookUpsBackOff(t *testing.T) {
 	}
 }
 
-// TestMadeUpKeys: nobody can make this server flood another one.
+// TestMadeUpKeys: nobody can make this server flood another one (F52).
 func TestMadeUpKeys(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

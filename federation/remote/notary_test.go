@@ -82,7 +82,7 @@ func (s *keyServer) notary() Notary {
 }
 
 // TestNotaryPoisoning: nothing but what is signed by both the server and the notary counts, and
-// never against what is known.
+// never against what is known (F47).
 func TestNotaryPoisoning(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -115,7 +115,7 @@ func TestNotaryPoisoning(t *testing.T) {
 	}
 }
 
-// TestNotaryReplacesNothing: a notary cannot replace or revive a key that the server itself has given.
+// TestNotaryReplacesNothing: a notary cannot replace or revive a key that the server itself has given (F47).
 func TestNotaryReplacesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -65,7 +65,7 @@ func store(t *testing.T, db *storage.DB, body []byte, servers ...string) {
 }
 
 // A server that cannot be reached keeps nothing in memory but what its row has, and one
-// that is slow no more than the bounds allow.
+// that is slow no more than the bounds allow (F52).
 func TestMemoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		db := storagetest.Open(t, storagetest.SQLiteURL(t))
@@ -175,6 +175,7 @@ func TestNewsDoNotWakeTheDead(t *testing.T) {
 	})
 }
 
+// The delays grow with the time that a server is away, up to some hours (F52).
 func TestDelay(t *testing.T) {
 	s := New(Options{ServerName: own})
 	away, longest := time.Duration(0), time.Duration(0)

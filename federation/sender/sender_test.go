@@ -75,7 +75,7 @@ func TestFailedTransactionIsSentAgain(t *testing.T) {
 }
 
 // A server that does not answer is asked less and less often, and at once when it is
-// heard from.
+// heard from (F52).
 func TestBackoff(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		p := w.net.peer(near)
@@ -104,7 +104,7 @@ func TestBackoff(t *testing.T) {
 }
 
 // A server that asks us something all the time and cannot be reached is not tried all the
-// time.
+// time (F52).
 func TestHeardFromButUnreachable(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		p := w.net.peer(near)
@@ -120,6 +120,7 @@ func TestHeardFromButUnreachable(t *testing.T) {
 	})
 }
 
+// Servers that hang do not keep others from getting what is for them (F52).
 func TestDeadServersDelayNobody(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		w.say(w.room(near), 1, 1) // which proves to be alive
@@ -352,7 +353,7 @@ func TestServerThatLeaves(t *testing.T) {
 	}
 }
 
-// Something that a server refuses does not keep it from the rest.
+// Something that a server refuses does not keep it from the rest (F52).
 func TestRefusedEvent(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		p := w.net.peer(near)

@@ -73,6 +73,7 @@ func TestParseWithoutDestination(t *testing.T) {
 	}
 }
 
+// TestParseRefuses: a header that can be read in two ways, or in none, proves nothing (F48).
 func TestParseRefuses(t *testing.T) {
 	good := `X-Matrix origin=a.test,destination=b.test,key=ed25519:k,sig=c2ln`
 	for _, header := range []string{

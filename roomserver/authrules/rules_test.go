@@ -100,7 +100,8 @@ func TestRedaction(t *testing.T) {
 	})
 }
 
-// TestWithoutPowerLevels leaves the power levels out of the state.
+// TestWithoutPowerLevels leaves the power levels out of the state: the creator has all the
+// power then, and nobody else any (F33).
 func TestWithoutPowerLevels(t *testing.T) {
 	for _, v := range matrix.RoomVersions() {
 		var state []*Event

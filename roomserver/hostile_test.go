@@ -59,7 +59,7 @@ func TestPagingPassesRefusedEvents(t *testing.T) {
 		for i := range 20 {
 			say(t, a.rooms, roomID, alice, fmt.Sprint("old ", i))
 		}
-		refused, byID := a.chain(roomID, carol, 100, a.extremities(roomID))
+		refused, byID := a.chain(roomID, carol, 40, a.extremities(roomID))
 		for i := range refused {
 			a.get("a.test", roomID, byID[refused[len(refused)-1-i]])
 		}
@@ -68,7 +68,7 @@ func TestPagingPassesRefusedEvents(t *testing.T) {
 			t.Fatal(err)
 		}
 		a.lies.stateIDs = func(string) (state, auth []string) { return a.stateIDsOf(roomID) }
-		a.lies.backfill = func(from []string, limit int) []*matrix.Event { return backwards(byID, from, min(limit, 2)) }
+		a.lies.backfill = func(from []string, limit int) []*matrix.Event { return backwards(byID, from, min(limit, 1)) }
 		b.join(roomID, bob, "a")
 		want := []string{}
 		for i := range 20 {
@@ -77,7 +77,7 @@ func TestPagingPassesRefusedEvents(t *testing.T) {
 		if diff := cmp.Diff(append(want, "last"), bodies(t, b.rooms, roomID, bob)); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
-		if got := b.status(refused[99]); got != storage.Rejected {
+		if got := b.status(refused[39]); got != storage.Rejected {
 			t.Errorf("an event that is not allowed has the status %d", got)
 		}
 	})

@@ -34,6 +34,7 @@ const (
 // syncs and half a minute longer.
 type Presence struct {
 	db      *storage.DB
+	own     string // the name of this server
 	enabled bool
 	logger  *slog.Logger
 	wake    chan struct{} // has an item when changed may not be empty
@@ -60,14 +61,14 @@ type presentDevice struct {
 	seen    time.Time
 }
 
-// NewPresence makes the presence of this server's users. If it is not enabled,
-// everybody is offline. Call [Presence.Run] beside it. A nil logger discards.
-func NewPresence(db *storage.DB, enabled bool, logger *slog.Logger) *Presence {
+// NewPresence makes the presence of the users of this server, whose name is own. If it is
+// not enabled, everybody is offline. Call [Presence.Run] beside it. A nil logger discards.
+func NewPresence(db *storage.DB, own string, enabled bool, logger *slog.Logger) *Presence {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	return &Presence{
-		db: db, enabled: enabled, logger: logger, wake: make(chan struct{}, 1),
+		db: db, own: own, enabled: enabled, logger: logger, wake: make(chan struct{}, 1),
 		users: map[string]*presentUser{}, changed: map[string]struct{}{},
 	}
 }

@@ -37,6 +37,7 @@ type PresenceUpdate struct {
 // they say it now and then.
 type RemotePresence struct {
 	db      *storage.DB
+	own     string // the name of this server
 	enabled bool
 	logger  *slog.Logger
 
@@ -45,14 +46,14 @@ type RemotePresence struct {
 	heard   map[string]time.Time // of those who are not offline; under writing
 }
 
-// NewRemotePresence makes the presence of the users of other servers. If it is not
+// NewRemotePresence makes the presence of the users of servers other than own. If it is not
 // enabled, what is said of them is dropped. Call [RemotePresence.Run] beside it. A nil
 // logger discards.
-func NewRemotePresence(db *storage.DB, enabled bool, logger *slog.Logger) *RemotePresence {
+func NewRemotePresence(db *storage.DB, own string, enabled bool, logger *slog.Logger) *RemotePresence {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	return &RemotePresence{db: db, enabled: enabled, logger: logger, heard: map[string]time.Time{}}
+	return &RemotePresence{db: db, own: own, enabled: enabled, logger: logger, heard: map[string]time.Time{}}
 }
 
 // Take notes what a server says of its users. What it says of others, and of users
@@ -148,8 +149,15 @@ func worthWriting(s, old storage.Presence) bool {
 		s.LastActive-old.LastActive >= remoteRefresh.Milliseconds()
 }
 
-// Run makes those offline of whom nothing was heard for long, until the context is done.
+// Run makes those offline of whom nothing was heard for long, until the context is done. It
+// begins with those who were present before a restart: they are heard of now, as it were.
 func (p *RemotePresence) Run(ctx context.Context) error {
+	if err := p.restore(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
 	sweep := time.NewTicker(remoteSweep)
 	defer sweep.Stop()
 	for {
@@ -162,6 +170,19 @@ func (p *RemotePresence) Run(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+func (p *RemotePresence) restore(ctx context.Context) error {
+	now := time.Now()
+	return eachPresent(ctx, p.db, func(present []storage.Presence) {
+		p.writing.Lock()
+		defer p.writing.Unlock()
+		for _, s := range present {
+			if matrix.ServerOf(s.UserID) != p.own {
+				p.note(s.UserID, s.State, now)
+			}
+		}
+	})
 }
 
 func (p *RemotePresence) expire(ctx context.Context, before time.Time) error {

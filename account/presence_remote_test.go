@@ -56,7 +56,7 @@ func told(t *testing.T, db *storage.DB, userIDs ...string) map[string]string {
 func TestRemotePresence(t *testing.T) {
 	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
 		withMembers(t, db, alice, "@bob:other", "@carol:third", "@left:other", "@bob:other:1")
-		p := NewRemotePresence(db, true, nil)
+		p := NewRemotePresence(db, "x.example", true, nil)
 		everybody := []string{alice, "@bob:other", "@carol:third", "@left:other", "@stranger:other", "@bob:other:1"}
 		take := func(origin string, updates ...PresenceUpdate) {
 			t.Helper()
@@ -81,7 +81,7 @@ func TestRemotePresence(t *testing.T) {
 		if diff := cmp.Diff(map[string]string{"@bob:other": "unavailable " + strings.Repeat("ü", maxStatusMsg/2)}, told(t, db, everybody...)); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
-		off := NewRemotePresence(db, false, nil)
+		off := NewRemotePresence(db, "x.example", false, nil)
 		if err := off.Take(t.Context(), "third", []PresenceUpdate{{UserID: "@carol:third", State: Online}}); err != nil || len(told(t, db, "@carol:third")) != 0 {
 			t.Errorf("presence that is off: %v, %v", err, told(t, db, "@carol:third"))
 		}
@@ -92,7 +92,7 @@ func TestRemotePresence(t *testing.T) {
 func TestRemotePresenceEnds(t *testing.T) {
 	inBubble(t, func(t *testing.T, db *storage.DB) {
 		withMembers(t, db, "@bob:other", "@carol:other")
-		p := NewRemotePresence(db, true, nil)
+		p := NewRemotePresence(db, "x.example", true, nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- p.Run(ctx) }()
@@ -110,6 +110,44 @@ func TestRemotePresenceEnds(t *testing.T) {
 		want := map[string]string{"@bob:other": "offline here", "@carol:other": "online here"}
 		if diff := cmp.Diff(want, told(t, db, "@bob:other", "@carol:other")); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// After a restart each server's users are those of the part that they belong to: those of
+// others stay until nothing was heard of them for long, and are not taken for this server's.
+func TestRemotePresenceAfterRestart(t *testing.T) {
+	inBubble(t, func(t *testing.T, db *storage.DB) {
+		withMembers(t, db, alice, "@bob:other", "@carol:other")
+		first := NewRemotePresence(db, "x.example", true, nil)
+		updates := []PresenceUpdate{{UserID: "@bob:other", State: Online}, {UserID: "@carol:other", State: Unavailable}}
+		if err := first.Take(t.Context(), "other", updates); err != nil {
+			t.Fatal(err)
+		}
+		ours := runPresence(t, db)
+		if time.Sleep(time.Second); known(ours) != 0 {
+			t.Error("users of another server are taken for ours")
+		}
+		p := NewRemotePresence(db, "x.example", true, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- p.Run(ctx) }()
+		time.Sleep(20 * time.Minute)
+		want := map[string]string{"@bob:other": "online ", "@carol:other": "unavailable "}
+		if diff := cmp.Diff(want, told(t, db, "@bob:other", "@carol:other")); diff != "" {
+			t.Errorf("soon after the restart (-want +got):\n%s", diff)
+		}
+		if err := p.Take(ctx, "other", updates[:1]); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(12 * time.Minute)
+		want["@carol:other"] = "offline "
+		if diff := cmp.Diff(want, told(t, db, "@bob:other", "@carol:other")); diff != "" {
+			t.Errorf("half an hour after the restart (-want +got):\n%s", diff)
 		}
 		cancel()
 		if err := <-ended; err != nil {

@@ -3,8 +3,10 @@ package account
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
+	"beep/matrix"
 	"beep/storage"
 )
 
@@ -61,16 +63,23 @@ func (p *Presence) Run(ctx context.Context) error {
 }
 
 func (p *Presence) restore(ctx context.Context) error {
+	return eachPresent(ctx, p.db, func(present []storage.Presence) {
+		p.add(slices.DeleteFunc(present, func(s storage.Presence) bool { return matrix.ServerOf(s.UserID) != p.own }))
+	})
+}
+
+// eachPresent hands out the users of all servers who are not offline, in batches.
+func eachPresent(ctx context.Context, db *storage.DB, take func([]storage.Presence)) error {
 	for after := ""; ; {
-		present, err := p.db.PresentUsers(ctx, after, presenceBatch)
+		present, err := db.PresentUsers(ctx, after, presenceBatch)
 		if err != nil {
 			return err
 		}
-		p.add(present)
-		if len(present) < presenceBatch {
+		if len(present) == 0 {
 			return nil
 		}
 		after = present[len(present)-1].UserID
+		take(present)
 	}
 }
 

@@ -41,7 +41,7 @@ func testPresence(t *testing.T, test func(p *presenceTest)) {
 
 // runPresence runs a Presence until the end of the test.
 func runPresence(t *testing.T, db *storage.DB) *Presence {
-	p := NewPresence(db, true, nil)
+	p := NewPresence(db, "x.example", true, nil)
 	stop := startPresence(t, p)
 	t.Cleanup(stop)
 	return p
@@ -234,7 +234,7 @@ func TestPresenceCoalesces(t *testing.T) {
 
 func TestPresenceAfterRestart(t *testing.T) {
 	inBubble(t, func(t *testing.T, db *storage.DB) {
-		first := NewPresence(db, true, nil)
+		first := NewPresence(db, "x.example", true, nil)
 		stop := startPresence(t, first)
 		first.Seen(alice, phone, "")
 		first.Seen("@bob:x.example", phone, Unavailable)
@@ -287,7 +287,7 @@ func TestPresenceStatus(t *testing.T) {
 func TestPresenceSwitchedOff(t *testing.T) {
 	inBubble(t, func(t *testing.T, db *storage.DB) {
 		start := db.Clock.Current()
-		p := NewPresence(db, false, nil)
+		p := NewPresence(db, "x.example", false, nil)
 		stop := startPresence(t, p)
 		p.Seen(alice, phone, "")()
 		if err := p.Set(alice, phone, Online, "hi"); err != nil {

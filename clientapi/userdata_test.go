@@ -49,7 +49,7 @@ func newUserData(t *testing.T, db *storage.DB, parts clientapi.Parts) *userData 
 	parts.Rooms = roomserver.New(roomserver.Options{DB: db, DefaultVersion: "12", Logger: slog.New(slog.DiscardHandler),
 		Signer: &matrix.Signer{ServerName: server, KeyID: "ed25519:k", Key: key}})
 	parts.Filters = account.NewFilters(db)
-	parts.Presence = account.NewPresence(db, true, nil)
+	parts.Presence = account.NewPresence(db, "hs.example", true, nil)
 	parts.Typing = roomserver.NewTyping(parts.Rooms)
 	router := web.NewRouter(web.Options{})
 	clientapi.New(parts).Routes(router)

@@ -109,7 +109,7 @@ func newServer(t testing.TB, db *storage.DB, o options) *server {
 		s.check(err)
 	}
 	api := federation.NewAPI(federation.Parts{Version: "1.2.3", Signer: s.signer, OwnKeys: own, Keys: keys, Allow: list, Heard: func(string) { s.heard.Add(1) }, DB: db, Accounts: s.accounts,
-		Rooms: s.rooms, Serving: roomserver.NewServing(s.rooms), Typing: s.typing, Presence: account.NewRemotePresence(db, true, nil), EDUs: o.edus})
+		Rooms: s.rooms, Serving: roomserver.NewServing(s.rooms), Typing: s.typing, Presence: account.NewRemotePresence(db, us, true, nil), EDUs: o.edus})
 	routing := web.Options{Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	if o.rates != nil {
 		routing.Limiter = web.NewLimiter(o.rates, nil)

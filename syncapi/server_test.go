@@ -87,7 +87,7 @@ func newServer(t testing.TB, db *storage.DB, budget int) *server {
 		TB: t, db: db, tokens: map[string]string{},
 		accounts: account.New(account.Options{DB: db, ServerName: "hs.example", Hashing: account.CheapHashing}),
 		filters:  account.NewFilters(db),
-		presence: account.NewPresence(db, true, nil),
+		presence: account.NewPresence(db, "hs.example", true, nil),
 		rooms: roomserver.New(roomserver.Options{DB: db, DefaultVersion: "12", Logger: slog.New(slog.DiscardHandler),
 			Signer: &matrix.Signer{ServerName: "hs.example", KeyID: "ed25519:k", Key: key}}),
 		router: web.NewRouter(web.Options{}),

@@ -94,7 +94,7 @@ func build(ctx context.Context, cfg *config.Config, dir *dataDir, log *slog.Logg
 		return nil, errors.Join(err, h.db.Close())
 	}
 	h.accounts = newAccounts(cfg, h.db, h.limiter, dir.registrationSecret, log, h.leaveRooms, h.removeUserData)
-	h.presence = account.NewPresence(h.db, cfg.Presence.Enabled, log)
+	h.presence = account.NewPresence(h.db, cfg.ServerName, cfg.Presence.Enabled, log)
 	h.typing = roomserver.NewTyping(h.rooms)
 	filters := account.NewFilters(h.db)
 	h.sync = syncapi.New(syncapi.Options{
@@ -217,7 +217,7 @@ func (h *homeserver) federation() *federation.API {
 	if h.others == nil {
 		return federation.New(h.accounts)
 	}
-	h.others.presence = account.NewRemotePresence(h.db, h.cfg.Presence.Enabled, h.log)
+	h.others.presence = account.NewRemotePresence(h.db, h.cfg.ServerName, h.cfg.Presence.Enabled, h.log)
 	h.others.api = federation.NewAPI(federation.Parts{
 		Version: programVersion(), Signer: h.dir.signer, OwnKeys: h.others.own, Keys: h.others.keys, Allow: h.others.allow, Heard: h.others.sender.Alive,
 		DB: h.db, Accounts: h.accounts, Rooms: h.rooms, Serving: roomserver.NewServing(h.rooms), Typing: h.typing,

@@ -46,6 +46,25 @@ func (q *Reader) PresentUsers(ctx context.Context, after string, limit int) ([]P
 		scanPresence, after, limit)
 }
 
+// RoomPresence is the presence of a user who is joined to a room.
+type RoomPresence struct {
+	Room int64
+	Presence
+}
+
+// PresentIn are at most limit users of the server who are joined to the rooms and not
+// offline, those who came online last first.
+func (q *Reader) PresentIn(ctx context.Context, server string, rooms []int64, limit int) ([]RoomPresence, error) {
+	return selectAll(ctx, q, `SELECT c.room, p.user_id, p.presence, p.status_msg, p.last_active_ts, p.pos FROM current_state c
+		JOIN presence p ON p.user_id = c.state_key AND p.presence <> 'offline'
+		WHERE c.room = ANY($1) AND c.type = 'm.room.member' AND c.membership = 'join' AND c.pos <> 0
+			AND substr(c.state_key, length(c.state_key) - length($2) + 1) = $2
+		ORDER BY p.pos DESC LIMIT $3`,
+		func(row scanner, p *RoomPresence) error {
+			return row.Scan(&p.Room, &p.UserID, &p.State, &p.StatusMsg, &p.LastActive, &p.Pos)
+		}, Ints(rooms), ":"+server, limit)
+}
+
 // PutPresence sets a user's presence and publishes it; with keepMessage the status
 // message stays what it is. The Pos of p is not looked at. One goroutine at a time
 // may do so for a user.

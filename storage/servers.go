@@ -20,6 +20,14 @@ func (q *Reader) ServersIn(ctx context.Context, room int64) ([]RoomServer, error
 		func(row scanner, s *RoomServer) error { return row.Scan(&s.Room, &s.Server, &s.Members) }, room)
 }
 
+// ServersCome are those of the servers that came to have joined members in rooms at since or
+// later, and still have.
+func (q *Reader) ServersCome(ctx context.Context, rooms []int64, servers []string, since stream.Pos) ([]RoomServer, error) {
+	return selectAll(ctx, q, `SELECT room, server, members FROM room_servers
+		WHERE room = ANY($1) AND server = ANY($2) AND until = 0 AND since >= $3`,
+		func(row scanner, s *RoomServer) error { return row.Scan(&s.Room, &s.Server, &s.Members) }, Ints(rooms), List(servers), since)
+}
+
 // SetRoomServer says how many members of a server are joined to a room since pos.
 func (tx *Tx) SetRoomServer(ctx context.Context, s RoomServer, pos stream.Pos) error {
 	if s.Members <= 0 {

@@ -67,7 +67,7 @@ func newOthers(ctx context.Context, cfg *config.Config, db *storage.DB, signer *
 		return nil, err
 	}
 	o.rooms = &remote.Rooms{Client: o.client, Keys: o.keys}
-	o.sender = sender.New(sender.Options{DB: db, ServerName: signer.ServerName, Send: o.client.SendTransaction, Metrics: registry, Logger: log})
+	o.sender = sender.New(sender.Options{DB: db, ServerName: signer.ServerName, Send: o.client.SendTransaction, NoPresence: !cfg.Presence.Enabled, Metrics: registry, Logger: log})
 	return o, nil
 }
 

@@ -113,6 +113,7 @@ func TestPresence(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		w.room(near)
 		w.room(near)
+		time.Sleep(time.Second)
 		put := func(userID, state, message string) {
 			w.write(func(tx *storage.Tx) error {
 				return tx.PutPresence(t.Context(), storage.Presence{UserID: userID, State: state, StatusMsg: message,

@@ -80,6 +80,7 @@ func (s *Sender) take(ctx context.Context, batch []*stream.Entry, upTo stream.Po
 		switch v := e.Value.(type) {
 		case *roomserver.ClientEvent:
 			s.takeEvent(ctx, e.Pos, v)
+			s.takeJoin(e.Pos, v)
 		case storage.QueuedEDU:
 			i := item{pos: e.Pos, json: edu(v.Type, v.Content), edu: true, queued: true}
 			for _, server := range v.Servers {

@@ -48,6 +48,8 @@ type Options struct {
 	// Send delivers a transaction, as [remote.Client.SendTransaction] does. It is called from
 	// several goroutines, never twice at the same time for the same server.
 	Send func(ctx context.Context, server string, t *remote.Transaction) (*remote.Results, error)
+	// NoPresence is for a server that tells others of nobody's presence.
+	NoPresence bool
 	// Metrics takes the counters; nil for none.
 	Metrics *prometheus.Registry
 	// Logger may be nil.
@@ -63,7 +65,10 @@ type Sender struct {
 	metrics *metrics
 	id      string        // begins the transaction ids of this run
 	poke    chan struct{} // has an item when a destination may be due
+	met     chan struct{} // has an item when there are meetings
 	workers sync.WaitGroup
+
+	noPresence bool
 
 	audiences *lru.LRU[int64, storage.Audience] // by room; of the reader alone
 
@@ -74,7 +79,9 @@ type Sender struct {
 	lively       lane
 	doubtful     lane
 	typing       map[int64]*typingRoom // where users of this server type, by room
+	meetings     []meeting             // joins that servers are to be told of
 	sent         int64                 // transactions
+	early        map[string]struct{}   // servers heard from before the rows were read; nil since then
 
 	stored map[string]storage.Destination // the table, as far as it is known
 	acked  map[string]struct{}            // servers that have got what was queued
@@ -90,9 +97,9 @@ func New(o Options) *Sender {
 	audiences, _ := lru.NewLRU[int64, storage.Audience](maxAudiences, nil)
 	return &Sender{
 		db: o.DB, own: o.ServerName, send: o.Send, log: o.Logger, metrics: newMetrics(o.Metrics),
-		id: rand.Text()[:10], poke: make(chan struct{}, 1), audiences: audiences,
+		id: rand.Text()[:10], poke: make(chan struct{}, 1), met: make(chan struct{}, 1), noPresence: o.NoPresence, audiences: audiences,
 		destinations: map[string]*destination{}, reached: reached, lively: lane{free: maxLively}, doubtful: lane{free: maxDoubtful},
-		typing: map[int64]*typingRoom{}, stored: map[string]storage.Destination{}, acked: map[string]struct{}{},
+		typing: map[int64]*typingRoom{}, early: map[string]struct{}{}, stored: map[string]storage.Destination{}, acked: map[string]struct{}{},
 	}
 }
 
@@ -108,6 +115,7 @@ func (s *Sender) Run(ctx context.Context) error {
 	var parts sync.WaitGroup
 	parts.Go(func() { s.follow(ctx) })
 	parts.Go(func() { s.keep(ctx) })
+	parts.Go(func() { s.greet(ctx) })
 	parts.Wait()
 	s.workers.Wait()
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastFlush)
@@ -151,6 +159,10 @@ func (s *Sender) load(ctx context.Context) error {
 		d.forget()
 	}
 	s.read = upTo
+	for server := range s.early {
+		s.alive(server)
+	}
+	s.early = nil
 	s.rouse()
 	return nil
 }
@@ -160,6 +172,14 @@ func (s *Sender) load(ctx context.Context) error {
 func (s *Sender) Alive(server string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.early == nil {
+		s.alive(server)
+	} else if len(s.early) < maxReached {
+		s.early[server] = struct{}{}
+	}
+}
+
+func (s *Sender) alive(server string) {
 	d := s.destinations[server]
 	if d == nil || d.busy || d.retry.IsZero() {
 		return

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"beep/federation/remote"
+	"beep/federation/sender"
 	"beep/roomserver"
 	"beep/storage"
 )
@@ -454,5 +455,23 @@ func TestQueuedEvents(t *testing.T) {
 		w.crash(nil) // the queue alone would bring them back
 		time.Sleep(2 * time.Second)
 		equal(t, "texts outside", []string{"to an outsider"}, w.net.peer(far).said())
+	})
+}
+
+// What is heard of a server while this one starts counts as much as what is heard later.
+func TestHeardFromAtTheStart(t *testing.T) {
+	eachWorld(t, func(t *testing.T, w *world) {
+		p := w.net.peer(near)
+		p.behave(0, unreachable)
+		w.say(w.room(near), 1, 1)
+		time.Sleep(24 * time.Hour)
+		w.stop()
+		p.behave(0, nil)
+		s := sender.New(sender.Options{DB: w.db, ServerName: own, Send: w.net.send})
+		s.Alive(near)
+		s.Alive(far)
+		w.stop = run(t, s)
+		time.Sleep(time.Second)
+		equal(t, "texts", texts(1, 1), p.said())
 	})
 }

@@ -134,7 +134,7 @@ func (r *Rooms) joinRemote(ctx context.Context, roomID string, c MemberChange) e
 }
 
 func (r *Rooms) joinVia(ctx context.Context, server, roomID string, c MemberChange) error {
-	t, err := r.remote.MakeMember(ctx, server, "join", roomID, c.Target, matrix.RoomVersions())
+	t, err := r.joinTemplate(ctx, server, roomID, c.Target)
 	if err != nil {
 		return err
 	}
@@ -159,6 +159,64 @@ func (r *Rooms) joinVia(ctx context.Context, server, roomID string, c MemberChan
 	}
 	e := &entrance{rooms: r, server: server, room: room, join: join}
 	return e.enter(ctx, answer)
+}
+
+// joinTemplate asks for the template of a join. It has to come after the user's leave, if there
+// was one: of two events beside each other the servers in the room might settle on the
+// leave, and would tell this server, which is not in the room then, nothing any more. A
+// server that has not heard of the leave is told.
+func (r *Rooms) joinTemplate(ctx context.Context, server, roomID, userID string) (*Template, error) {
+	t, err := r.remote.MakeMember(ctx, server, "join", roomID, userID, matrix.RoomVersions())
+	if err != nil {
+		return nil, err
+	}
+	left, err := r.unheardOf(ctx, t, roomID, userID)
+	if left == nil || err != nil {
+		return t, err
+	}
+	if err := r.remote.SendLeave(ctx, server, left); err != nil {
+		r.log.Info("a server in the room does not hear that a user has left it before", "room", roomID, "server", server, "user", userID, "error", err)
+		return t, ctx.Err()
+	}
+	return r.remote.MakeMember(ctx, server, "join", roomID, userID, matrix.RoomVersions())
+}
+
+// unheardOf is how the user left the room the last time, if the server that made the
+// template has not heard of it; nil otherwise.
+func (r *Rooms) unheardOf(ctx context.Context, t *Template, roomID, userID string) (*matrix.Event, error) {
+	room, err := r.db.RoomByID(ctx, roomID)
+	if err != nil || room.Version != t.Version {
+		return nil, ignoreNotFound(err)
+	}
+	last, err := r.db.CurrentStateEvent(ctx, room.Number, "m.room.member", userID)
+	if err != nil || last.Status != storage.Accepted || last.Sender != userID || last.Membership() != "leave" {
+		return nil, ignoreNotFound(err)
+	}
+	place, err := matrix.ParseTemplate(t.Version, t.Event, roomID, userID, "join")
+	if err != nil {
+		return nil, err
+	}
+	ids := make([]string, len(place.AuthEvents))
+	for i, cited := range place.AuthEvents {
+		ids[i] = cited.ID
+	}
+	theirs, err := r.db.EventsByID(ctx, ids)
+	if err != nil || len(theirs) < len(ids) {
+		return nil, err // what is cited and not known here may be later
+	}
+	for i := range theirs {
+		if theirs[i].IsState("m.room.member", userID) && (theirs[i].ID == last.ID || theirs[i].Depth > last.Depth) {
+			return nil, nil
+		}
+	}
+	return last.Event.Event, nil
+}
+
+func ignoreNotFound(err error) error {
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // joinedMeanwhile takes in the join of a user to a room that this server is in already,

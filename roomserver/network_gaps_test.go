@@ -20,7 +20,7 @@ type lies struct {
 // ask is another server with its answers to questions about rooms.
 func (p *peer) ask(server string) (*peer, *roomserver.Serving, error) {
 	to, err := p.net.reach(server)
-	if err != nil || p.down {
+	if err != nil || p.down || to.mute {
 		return nil, nil, errDown
 	}
 	return to, to.serving, nil

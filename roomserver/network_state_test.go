@@ -112,3 +112,44 @@ func (p *peer) cites(roomID string) {
 		}
 	}
 }
+
+// Who has left and comes back by way of a server that has not heard of that is in the room
+// for all, and the server hears what the others say. If that server cannot be told of the
+// leave, it lets the user in all the same.
+func TestComeBackThroughServerThatMissedTheLeave(t *testing.T) {
+	eachNetwork(t, 3, func(t *testing.T, net *network) {
+		a, b, c := net.at("a"), net.at("b"), net.at("c")
+		for _, v := range []matrix.RoomVersion{"6", "10", "12"} {
+			for _, mute := range []bool{false, true} {
+				net.t = t
+				roomID := create(t, a.rooms, roomserver.RoomDraft{Creator: userOf("a", "alice"), Preset: "public_chat", Version: v})
+				b.join(roomID, userOf("b", "bob"), "a")
+				c.join(roomID, userOf("c", "carol"), "a")
+				net.deliver()
+				c.down = true
+				// What the leave cites is newer than what c lets the join cite, and would come later.
+				setState(t, a.rooms, roomID, userOf("a", "alice"), "m.room.power_levels", `{"users":{`+map[bool]string{false: `"@alice:a.test":100`}[v.PrivilegedCreators()]+`}}`)
+				net.deliver()
+				if err := b.rooms.Leave(t.Context(), roomID, roomserver.MemberChange{Sender: userOf("b", "bob")}); err != nil {
+					t.Fatal(err)
+				}
+				net.deliver()
+				c.down, a.down, b.mute = false, true, mute
+				b.join(roomID, userOf("b", "bob"), "c")
+				a.down, b.mute = false, false
+				if mute {
+					continue // c has let bob in without knowing
+				}
+				net.deliver()
+				for _, p := range []*peer{a, b, c} {
+					if got := p.membership(roomID, userOf("b", "bob")); got != "join" {
+						t.Errorf("room version %s: %s has bob as %q", v, p.name, got)
+					}
+				}
+				say(t, a.rooms, roomID, userOf("a", "alice"), "welcome back")
+				net.deliver()
+				net.agree(roomID, "a", "b", "c")
+			}
+		}
+	})
+}

@@ -39,6 +39,7 @@ type peer struct {
 	read    stream.Pos // up to where it is known what it has for others
 	queues  map[string][]*roomserver.ClientEvent
 	down    bool // nobody reaches it
+	mute    bool // it answers no questions about rooms
 	lies    lies
 }
 

@@ -1,6 +1,7 @@
 # make test     everything that has to hold, on both databases; installs what it needs
 # make build    the program, ./homeserver
 # make run      the program, started
+# make demo     two of them that federate, with what they need; DEMO has flags, as -help
 # make bench    the benchmarks
 # make fuzz     each fuzz target for FUZZTIME
 # make crash    CRASH_CYCLES kills of the server on each database
@@ -11,18 +12,23 @@ GO = go
 FUZZTIME = 10s
 CRASH_CYCLES = 100
 SYTEST = ../sytest
+DEMO =
 # Most of the tests wait for servers, not for processors.
 PARALLEL = 6
 # One PostgreSQL cluster for all tests of a command.
 CLUSTER = $(GO) run ./storage/storagetest/pgcluster
 
-.PHONY: build run test check bench fuzz crash sytest clean
+.PHONY: build run demo test check bench fuzz crash sytest clean
 
 build:
 	$(GO) build -o homeserver ./cmd/homeserver
 
 run:
 	$(GO) run ./cmd/homeserver
+
+demo: build
+	$(GO) build -o demo ./tests/demo
+	@./demo $(DEMO)
 
 test: check
 	tests/setup.sh
@@ -52,4 +58,4 @@ sytest: build
 		$(SYTEST) sytest/launch.sh
 
 clean:
-	rm -f homeserver *.test
+	rm -f homeserver demo *.test

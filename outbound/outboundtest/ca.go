@@ -1,4 +1,4 @@
-// Package outboundtest has what tests need around a connection: a certificate authority
+// Package outboundtest has what tests and the demo need around a connection: a certificate authority
 // and a DNS server, both real.
 package outboundtest
 
@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"net"
 	"os"
@@ -27,42 +28,60 @@ type CA struct {
 	key         *ecdsa.PrivateKey
 }
 
-// NewCA makes an authority.
+// lifetime is how long the certificates are valid: some days, for who leaves a demo running.
+const lifetime = 30 * 24 * time.Hour
+
+// NewCA makes an authority for a test.
 func NewCA(t testing.TB) *CA {
 	t.Helper()
-	return NewCAIn(t, t.TempDir())
+	ca, err := MakeCA(filepath.Join(t.TempDir(), "ca.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ca
 }
 
-// NewCAIn makes an authority whose certificate is written into a directory, for one that
-// outlives the test which needs it first.
-func NewCAIn(t testing.TB, dir string) *CA {
-	t.Helper()
-	key := newKey(t)
+// MakeCA makes an authority and writes its certificate into a file. Nothing has its key but
+// this process.
+func MakeCA(file string) (*CA, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(lifetime),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	certificate, err := x509.ParseCertificate(der)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	ca := &CA{File: filepath.Join(dir, "ca.pem"), certificate: certificate, key: key}
-	writePEM(t, ca.File, "CERTIFICATE", der)
-	return ca
+	return &CA{File: file, certificate: certificate, key: key}, writePEM(file, "CERTIFICATE", der)
 }
 
 // Certificate makes a certificate for DNS names and IP addresses, for servers and clients.
 func (ca *CA) Certificate(t testing.TB, names ...string) tls.Certificate {
 	t.Helper()
-	key := newKey(t)
+	certificate, err := ca.issue(names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certificate
+}
+
+func (ca *CA) issue(names []string) (tls.Certificate, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return tls.Certificate{}, err
+	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: names[0]},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(lifetime),
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	for _, name := range names {
@@ -73,30 +92,32 @@ func (ca *CA) Certificate(t testing.TB, names ...string) tls.Certificate {
 		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, ca.certificate, &key.PublicKey, ca.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
 }
 
 // Files writes such a certificate and its key into files, in PEM.
 func (ca *CA) Files(t testing.TB, names ...string) (certificateFile, keyFile string) {
 	t.Helper()
-	return ca.FilesIn(t, t.TempDir(), names...)
-}
-
-// FilesIn is [CA.Files] with files in a directory.
-func (ca *CA) FilesIn(t testing.TB, dir string, names ...string) (certificateFile, keyFile string) {
-	t.Helper()
-	certificate := ca.Certificate(t, names...)
-	der, err := x509.MarshalPKCS8PrivateKey(certificate.PrivateKey)
+	certificateFile, keyFile, err := ca.WriteFiles(t.TempDir(), names...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	certificateFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	writePEM(t, certificateFile, "CERTIFICATE", certificate.Certificate[0])
-	writePEM(t, keyFile, "PRIVATE KEY", der)
 	return certificateFile, keyFile
+}
+
+// WriteFiles is [CA.Files] into a directory.
+func (ca *CA) WriteFiles(dir string, names ...string) (certificateFile, keyFile string, err error) {
+	certificate, err := ca.issue(names)
+	if err != nil {
+		return "", "", err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(certificate.PrivateKey)
+	if err != nil {
+		return "", "", err
+	}
+	certificateFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	err = errors.Join(writePEM(certificateFile, "CERTIFICATE", certificate.Certificate[0]), writePEM(keyFile, "PRIVATE KEY", der))
+	return certificateFile, keyFile, err
 }
 
 // Pool has the authority alone.
@@ -106,18 +127,6 @@ func (ca *CA) Pool() *x509.CertPool {
 	return pool
 }
 
-func newKey(t testing.TB) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func writePEM(t testing.TB, path, kind string, der []byte) {
-	t.Helper()
-	if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-		t.Fatal(err)
-	}
+func writePEM(path, kind string, der []byte) error {
+	return os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
 }

@@ -33,21 +33,6 @@ func cycles(t *testing.T) int {
 	return n
 }
 
-// durableCluster is a PostgreSQL server that loses nothing when it is killed.
-func durableCluster(t *testing.T) *storagetest.Cluster {
-	t.Helper()
-	c, err := storagetest.StartCluster(true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	return c
-}
-
 // The server is killed at random moments of the work and started again.
 func TestKill9(t *testing.T) {
 	for _, engine := range []string{harness.SQLite, harness.Postgres} {
@@ -55,7 +40,7 @@ func TestKill9(t *testing.T) {
 			t.Parallel()
 			o := harness.Options{Durable: true}
 			if engine == harness.Postgres {
-				o.Cluster = durableCluster(t).URL
+				o.Cluster = harness.DurableCluster(t).URL
 			}
 			srv := harness.Start(t, engine, o)
 			survive(t, srv, cycles(t), func() error { return errors.Join(srv.Kill(), srv.Start()) })
@@ -67,7 +52,7 @@ func TestKill9(t *testing.T) {
 // goes on by itself.
 func TestPostgresStopsAtOnce(t *testing.T) {
 	t.Parallel()
-	cluster := durableCluster(t)
+	cluster := harness.DurableCluster(t)
 	control := postgresControl(t, cluster)
 	t.Cleanup(func() {
 		if err := control("stop"); err != nil {

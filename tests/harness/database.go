@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"testing"
 
 	_ "github.com/lib/pq" // for administer
 
@@ -23,6 +24,32 @@ var cluster = sync.OnceValues(func() (*storagetest.Cluster, error) {
 	}
 	return storagetest.StartCluster(false)
 })
+
+// DurableCluster is a PostgreSQL server that loses nothing when it is killed. It goes with
+// the test.
+func DurableCluster(t testing.TB) *storagetest.Cluster {
+	t.Helper()
+	c, err := storagetest.StartCluster(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// PostgresDatabase is the URL of an empty database of a cluster.
+func PostgresDatabase(t testing.TB, c *storagetest.Cluster) string {
+	t.Helper()
+	url, _, err := newDatabase(Postgres, c.URL, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return url
+}
 
 // newDatabase is the URL of an empty database; dir is where files may be. Drop removes it.
 func newDatabase(engine, clusterURL, dir string) (databaseURL string, drop func() error, err error) {

@@ -3,7 +3,9 @@ package harness
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
+	"syscall"
 	"testing"
 
 	"beep/outbound/outboundtest"
@@ -28,7 +30,7 @@ func StartFederation(t testing.TB, engine string, n int, o Options) []*Server {
 	ca := outboundtest.NewCA(t)
 	servers := make([]*Server, n)
 	for i := range servers {
-		s, err := newFederated(t, engine, t.TempDir(), ca, o)
+		s, err := newFederated(engine, t.TempDir(), ca, o)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -39,13 +41,15 @@ func StartFederation(t testing.TB, engine string, n int, o Options) []*Server {
 }
 
 // newFederated makes a server that trusts an authority and starts it.
-func newFederated(t testing.TB, engine, dir string, ca *outboundtest.CA, o Options) (*Server, error) {
-	t.Helper()
-	port, err := freePort()
+func newFederated(engine, dir string, ca *outboundtest.CA, o Options) (*Server, error) {
+	port, err := FreePort()
 	if err != nil {
 		return nil, err
 	}
-	certificate, key := ca.FilesIn(t, dir, "localhost")
+	certificate, key, err := ca.WriteFiles(dir, "localhost")
+	if err != nil {
+		return nil, err
+	}
 	s := &Server{Name: fmt.Sprintf("localhost:%d", port), Engine: engine, Dir: dir, options: o, federates: true}
 	config := fmt.Sprintf(`
 server_name: %s
@@ -63,18 +67,29 @@ federation: {ca_file: %s, allowed_networks: [127.0.0.0/8]}
 	return s, nil
 }
 
-// freePort is a port that nobody listens at.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+// FreePort is a port that nobody listens at. It is below those that connections get which are
+// made to others: none of them may have it while the server is down.
+func FreePort() (int, error) {
+	const lowest, ports = 10_000, 20_000
+	for {
+		port := lowest + rand.IntN(ports)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			return port, l.Close()
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			return 0, err
+		}
 	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
 
 // end stops a server at the end of its test.
-func (s *Server) end(t testing.TB) {
-	if err := s.close(); err != nil {
+func (s *Server) end(t testing.TB) { s.review(t, s.close()) }
+
+// review fails the test for what was wrong with the server, and shows the end of the log of a
+// test that has failed.
+func (s *Server) review(t testing.TB, err error) {
+	if err != nil {
 		t.Error(err)
 	}
 	if t.Failed() {

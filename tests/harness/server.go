@@ -78,6 +78,15 @@ func Start(t testing.TB, engine string, o Options) *Server {
 	return s
 }
 
+// Elsewhere is a server that the test has not started, but for clients: its name, where
+// clients find it, and the directory that has its log.
+func Elsewhere(t testing.TB, name, url, dir string) *Server {
+	t.Helper()
+	s := &Server{Name: name, Dir: dir, url: url}
+	t.Cleanup(func() { s.review(t, s.faults()) })
+	return s
+}
+
 // newServer makes a server and starts it.
 func newServer(engine, dir string, o Options) (*Server, error) {
 	s := &Server{Name: engine + ".test", Engine: engine, Dir: dir, options: o}

@@ -60,9 +60,11 @@ func SharedFederated(t testing.TB, engine string) (*Server, *outboundtest.CA) {
 			return
 		}
 		dir = filepath.Join(dir, "federated-"+engine)
-		if s.err = os.Mkdir(dir, 0o700); s.err == nil {
-			s.ca = outboundtest.NewCAIn(t, dir)
-			s.server, s.err = newFederated(t, engine, dir, s.ca, Options{})
+		if s.err = os.Mkdir(dir, 0o700); s.err != nil {
+			return
+		}
+		if s.ca, s.err = outboundtest.MakeCA(filepath.Join(dir, "ca.pem")); s.err == nil {
+			s.server, s.err = newFederated(engine, dir, s.ca, Options{})
 		}
 	})
 	if s.err != nil {

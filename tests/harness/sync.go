@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"testing"
 	"time"
 )
 
@@ -9,6 +10,8 @@ const (
 	pollTime = "5000"
 	// untilTime bounds how long a test waits for something to arrive.
 	untilTime = 30 * time.Second
+	// awaitTime bounds how long it waits for servers to find each other again.
+	awaitTime = 2 * time.Minute
 )
 
 // Sync asks for what has happened since the last time, without waiting, and remembers
@@ -68,3 +71,13 @@ func (r *Response) StateEvents(room string) JSON { return r.Joined(room).At("sta
 
 // Ephemeral are the ephemeral events of a joined room in a sync answer.
 func (r *Response) Ephemeral(room string) JSON { return r.Joined(room).At("ephemeral", "events") }
+
+// Await waits until something is so.
+func Await(t testing.TB, what string, so func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(awaitTime); !so(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("this did not happen within %v: %s", awaitTime, what)
+		}
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
-	"fmt"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -279,27 +278,6 @@ func appendNew(list []string, s string) []string {
 // else to complete.
 func (e *Event) Unsigned() []byte {
 	return without(e.JSON, "hashes", "signatures", "event_id")
-}
-
-// AddSignature is the event with one more signature of this server, as a resident
-// server gives it to a restricted join or an invited one to an invite.
-func (s *Signer) AddSignature(e *Event) (*Event, error) {
-	signatures := e.Signatures()
-	if signatures[s.ServerName] == nil {
-		signatures[s.ServerName] = map[string]string{}
-	}
-	signatures[s.ServerName][s.KeyID] = s.sign(e.SignedForm())
-	text := without(e.JSON, "signatures")
-	text = append(text[:len(text)-1], `,"signatures":`...)
-	text = append(appendSignatures(text, signatures), '}')
-	sorted, err := CanonicalJSON(text, versions[e.Version].strictNumbers)
-	if err != nil {
-		return nil, fmt.Errorf("signing event %s: %w", e.ID, err)
-	}
-	if len(sorted) > MaxEventSize {
-		return nil, TooLarge.With("The event has no room for another signature")
-	}
-	return ParseTrusted(e.Version, e.ID, sorted)
 }
 
 func appendSignatures(dst []byte, signatures map[string]map[string]string) []byte {

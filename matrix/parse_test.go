@@ -232,27 +232,6 @@ func TestSigners(t *testing.T) {
 	}
 }
 
-// A second signature leaves the event and the first signature as they are.
-func TestAddSignature(t *testing.T) {
-	for _, v := range RoomVersions() {
-		e := received(t, v)
-		other := &Signer{ServerName: "aaa.test", KeyID: "ed25519:z", Key: fixedSigner.Key}
-		signed, err := other.AddSignature(e)
-		if err != nil {
-			t.Fatal(err)
-		}
-		again, err := Parse(v, signed.JSON)
-		if err != nil || again.ID != e.ID || !again.HashMatches() {
-			t.Errorf("version %s: %v, id %s, want %s", v, err, again.ID, e.ID)
-		}
-		want := e.Signatures()
-		want["aaa.test"] = map[string]string{"ed25519:z": fixedSigner.sign(e.SignedForm())}
-		if diff := cmp.Diff(want, again.Signatures()); diff != "" {
-			t.Errorf("version %s (-want +got):\n%s", v, diff)
-		}
-	}
-}
-
 // Whatever comes in, what Parse lets pass reads the same again.
 func FuzzParse(f *testing.F) {
 	for _, v := range RoomVersions() {

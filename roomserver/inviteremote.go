@@ -71,8 +71,8 @@ type InviteOffer struct {
 // server, which that origin has signed. [matrix.InvalidParam], [matrix.Forbidden],
 // [matrix.NotFound], [matrix.IncompatibleRoomVersion].
 func (r *Rooms) AcceptInvite(ctx context.Context, origin string, offer InviteOffer) (*matrix.Event, error) {
-	if !offer.Version.Supported() {
-		return nil, matrix.IncompatibleRoomVersion.Field("room_version", string(offer.Version))
+	if err := r.mayBe(ctx, offer.RoomID, offer.Version); err != nil {
+		return nil, err
 	}
 	e, err := checkFormat(offer.Version, offer.RoomID, offer.Event)
 	if err != nil {
@@ -99,7 +99,7 @@ func (r *Rooms) AcceptInvite(ctx context.Context, origin string, offer InviteOff
 			return nil, err
 		}
 	}
-	signed, err := r.signer.AddSignature(e)
+	signed, err := r.signer.Countersign(e)
 	if err != nil {
 		return nil, err
 	}

@@ -98,17 +98,21 @@ func (r *Rooms) anywhere(ctx context.Context, servers []string, try func(server 
 	return failure
 }
 
-// proposed is a membership event of a user of this server, made from another server's
-// template: nothing but its place in the room is that server's.
-func (r *Rooms) proposed(t *Template, roomID, userID, membership string, content map[string]json.RawMessage) (*matrix.Event, error) {
-	if !t.Version.Supported() {
-		return nil, matrix.IncompatibleRoomVersion.Field("room_version", string(t.Version))
+// proposed is a membership event of a user of this server, made from the template of the
+// server that was asked: nothing but its place in the room is that server's, and which of its
+// users lets the user in.
+func (r *Rooms) proposed(ctx context.Context, server string, t *Template, roomID, userID, membership string, content map[string]json.RawMessage) (*matrix.Event, error) {
+	if err := r.mayBe(ctx, roomID, t.Version); err != nil {
+		return nil, err
 	}
 	place, err := matrix.ParseTemplate(t.Version, t.Event, roomID, userID, membership)
 	if err != nil {
 		return nil, err
 	}
 	if membership == "join" && t.Version.Restricted() && matrix.ValidUserID(place.AuthorisedVia) {
+		if matrix.ServerOf(place.AuthorisedVia) != server {
+			return nil, badGateway.With("The other server wants the join authorised by a user that is not its own")
+		}
 		content["join_authorised_via_users_server"] = quote(place.AuthorisedVia)
 	}
 	raw, err := json.Marshal(content)
@@ -117,6 +121,29 @@ func (r *Rooms) proposed(t *Template, roomID, userID, membership string, content
 	}
 	return r.signer.Build(&matrix.Proto{Version: t.Version, RoomID: roomID, Type: "m.room.member", StateKey: &userID, Sender: userID,
 		Content: raw, OriginServerTS: nowMS(), Depth: place.Depth, PrevEvents: place.PrevEvents, AuthEvents: place.AuthEvents})
+}
+
+// mayBe refuses a version that another server says a room has, before anything is signed for
+// it: one that is not known here, or that a room of this id cannot have.
+func (r *Rooms) mayBe(ctx context.Context, roomID string, v matrix.RoomVersion) error {
+	if !v.Supported() {
+		return matrix.IncompatibleRoomVersion.Field("room_version", string(v))
+	}
+	if v.CreateWithoutRoom() != (matrix.ServerOf(roomID) == "") {
+		return matrix.InvalidParam.Withf("A room of the version %s does not have such an id", v)
+	}
+	room, err := r.db.RoomByID(ctx, roomID)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
+	if err == nil && room.Version != v {
+		return errOtherVersion(&room, v)
+	}
+	return err
+}
+
+func errOtherVersion(room *storage.Room, v matrix.RoomVersion) error {
+	return matrix.InvalidParam.Withf("The room's version is %s, not %s", room.Version, v)
 }
 
 // joinRemote joins a room with the help of another server.
@@ -142,7 +169,7 @@ func (r *Rooms) joinVia(ctx context.Context, server, roomID string, c MemberChan
 	if err != nil {
 		return err
 	}
-	join, err := r.proposed(t, roomID, c.Target, "join", content)
+	join, err := r.proposed(ctx, server, t, roomID, c.Target, "join", content)
 	if err != nil {
 		return err
 	}

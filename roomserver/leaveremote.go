@@ -60,7 +60,7 @@ func (r *Rooms) leaveVia(ctx context.Context, server string, room *storage.Room,
 		return nil, err
 	}
 	t.Version = room.Version // make_leave need not say it
-	leave, err := r.proposed(t, room.ID, userID, "leave", content)
+	leave, err := r.proposed(ctx, server, t, room.ID, userID, "leave", content)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func (r *Rooms) knockVia(ctx context.Context, server, roomID string, c MemberCha
 	if err != nil {
 		return err
 	}
-	knock, err := r.proposed(t, roomID, c.Target, "knock", content)
+	knock, err := r.proposed(ctx, server, t, roomID, c.Target, "knock", content)
 	if err != nil {
 		return err
 	}

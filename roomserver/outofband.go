@@ -18,7 +18,7 @@ func (r *Rooms) strangerRoom(ctx context.Context, roomID string, v matrix.RoomVe
 	room, err := r.db.RoomByID(ctx, roomID)
 	if !errors.Is(err, storage.ErrNotFound) {
 		if err == nil && room.Version != v {
-			return room, matrix.InvalidParam.Withf("The room's version is %s, not %s", room.Version, v)
+			return room, errOtherVersion(&room, v)
 		}
 		return room, err
 	}

@@ -179,18 +179,22 @@ func (r *Rooms) cosign(ctx context.Context, room *storage.Room, e *matrix.Event)
 	if e.Membership() != "join" || by == "" || !r.local(by) || !room.Version.Restricted() {
 		return e, nil
 	}
+	content := map[string]json.RawMessage{}
 	err := r.hot.with(ctx, room.ID, func(hot *hotRoom) error {
 		b := r.begin(hot)
 		member, err := b.current(ctx, memberName(e.Sender))
 		if err != nil {
 			return err
 		}
-		return r.authoriseRemote(ctx, b, member, e.Sender, map[string]json.RawMessage{})
+		return r.authoriseRemote(ctx, b, member, e.Sender, content)
 	})
 	if err != nil {
 		return nil, err
 	}
-	return r.signer.AddSignature(e)
+	if len(content) == 0 {
+		return nil, matrix.InvalidParam.With("The join needs nobody to authorise it")
+	}
+	return r.signer.Countersign(e)
 }
 
 // JoinState is the answer to a join that was accepted.

@@ -30,7 +30,7 @@ func TestVerifyEvents(t *testing.T) {
 	far := w.now().Add(8 * day).UnixMilli()
 	plain := `{"membership":"join"}`
 	restricted := build(a.signer, "10", now, `{"membership":"join","join_authorised_via_users_server":"@m:`+b.name+`"}`)
-	both, err := b.signer.AddSignature(restricted)
+	both, err := b.signer.Countersign(restricted)
 	if err != nil {
 		t.Fatal(err)
 	}

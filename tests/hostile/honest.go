@@ -147,7 +147,7 @@ func (s *Server) signInvite(w http.ResponseWriter, q *http.Request) {
 	}
 	e, err := matrix.Parse(body.Version, body.Event)
 	if err == nil {
-		e, err = s.Signer.AddSignature(e)
+		e, err = s.Signer.Countersign(e)
 	}
 	if err != nil {
 		s.t.Error(err)

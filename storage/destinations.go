@@ -15,13 +15,14 @@ type Destination struct {
 	Cursor   stream.Pos // everything up to here was sent
 	Failures int64      // in a row
 	RetryTS  int64      // ms: not to be tried before; 0: at once
+	Failing  int64      // ms: since when it fails; 0: it does not
 }
 
 // Destinations are all that are stored.
 func (q *Reader) Destinations(ctx context.Context) ([]Destination, error) {
-	return selectAll(ctx, q, `SELECT server, cursor, failures, retry_ts FROM destinations`,
+	return selectAll(ctx, q, `SELECT server, cursor, failures, retry_ts, failing_ts FROM destinations`,
 		func(row scanner, d *Destination) error {
-			return row.Scan(&d.Server, &d.Cursor, &d.Failures, &d.RetryTS)
+			return row.Scan(&d.Server, &d.Cursor, &d.Failures, &d.RetryTS, &d.Failing)
 		})
 }
 
@@ -29,10 +30,11 @@ func (q *Reader) Destinations(ctx context.Context) ([]Destination, error) {
 func (tx *Tx) SetDestinations(ctx context.Context, all []Destination) error {
 	rows := make([][]any, len(all))
 	for i, d := range all {
-		rows[i] = []any{d.Server, d.Cursor, d.Failures, d.RetryTS}
+		rows[i] = []any{d.Server, d.Cursor, d.Failures, d.RetryTS, d.Failing}
 	}
-	return tx.execEach(ctx, `INSERT INTO destinations (server, cursor, failures, retry_ts) VALUES ($1, $2, $3, $4)
-		ON CONFLICT (server) DO UPDATE SET cursor = excluded.cursor, failures = excluded.failures, retry_ts = excluded.retry_ts`, rows)
+	return tx.execEach(ctx, `INSERT INTO destinations (server, cursor, failures, retry_ts, failing_ts) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (server) DO UPDATE SET cursor = excluded.cursor, failures = excluded.failures, retry_ts = excluded.retry_ts,
+			failing_ts = excluded.failing_ts`, rows)
 }
 
 // DeleteDestinations forgets servers that have been sent everything.
@@ -134,10 +136,6 @@ func (tx *Tx) RelayEvent(ctx context.Context, e *Event) error {
 	return tx.QueueEvent(ctx, e, []string{""})
 }
 
-// QueuedEDUs is the kind of the log's entries of [QueuedEDU]. No other reader of the log
-// has a use for them.
-const QueuedEDUs stream.Kind = 255
-
 // QueuedEDU is an EDU that has to reach servers, as the log has it.
 type QueuedEDU struct {
 	Servers []string
@@ -160,7 +158,7 @@ func (tx *Tx) QueueEDU(ctx context.Context, e QueuedEDU) error {
 	if err := tx.execEach(ctx, `INSERT INTO outgoing_edus (pos, server, type, content) VALUES ($1, $2, $3, $4)`, rows); err != nil {
 		return err
 	}
-	tx.Publish(stream.Entry{Pos: pos, Kind: QueuedEDUs, Value: e, Size: len(e.Content) + 32*len(e.Servers)})
+	tx.Publish(stream.Entry{Pos: pos, Kind: stream.QueuedEDU, Value: e, Size: len(e.Content) + 32*len(e.Servers)})
 	return nil
 }
 
@@ -194,6 +192,28 @@ func (tx *Tx) DeleteDelivered(ctx context.Context, servers []string) error {
 		return err
 	}
 	return tx.exec(ctx, `DELETE FROM outgoing_events WHERE server = '' AND at <= (SELECT MIN(d.cursor) FROM destinations d)`)
+}
+
+// GiveUp forgets at most limit of what was queued up to a position for servers, and as many
+// of the events to pass on that are kept for none but them. It tells how many rows it were.
+func (tx *Tx) GiveUp(ctx context.Context, servers []string, upTo stream.Pos, limit int) (int64, error) {
+	var all int64
+	for _, text := range []string{
+		`DELETE FROM outgoing_edus WHERE (server, pos) IN (
+			SELECT server, pos FROM outgoing_edus WHERE server = ANY($1) AND pos <= $2 LIMIT $3)`,
+		`DELETE FROM outgoing_events WHERE (server, at) IN (
+			SELECT server, at FROM outgoing_events WHERE server = ANY($1) AND at <= $2 LIMIT $3)`,
+		`DELETE FROM outgoing_events WHERE (server, at) IN (
+			SELECT server, at FROM outgoing_events WHERE server = '' AND at <= $2
+				AND at <= (SELECT MIN(d.cursor) FROM destinations d WHERE d.server <> ALL($1)) LIMIT $3)`,
+	} {
+		n, err := tx.execCount(ctx, text, List(servers), upTo, limit)
+		if err != nil {
+			return all, err
+		}
+		all += n
+	}
+	return all, nil
 }
 
 // Audience are the other servers in a room.

@@ -203,6 +203,50 @@ func TestQueuedEDUs(t *testing.T) {
 	})
 }
 
+// What was queued for servers that are given up is gone, with the events that were passed on
+// for none but them; others keep what is theirs, and so does what came later.
+func TestGiveUp(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		ctx, start := t.Context(), db.Clock.Current()
+		for range 4 {
+			write(t, db, func(tx *storage.Tx) error {
+				return tx.QueueEDU(ctx, storage.QueuedEDU{Servers: []string{"dead", "behind"}, Type: "m.x"})
+			})
+		}
+		write(t, db, func(tx *storage.Tx) error {
+			for n := stream.Pos(1); n <= 4; n++ {
+				if err := tx.QueueEvent(ctx, &storage.Event{Pos: n, At: start + n}, []string{"dead", "behind"}); err != nil {
+					return err
+				}
+				if err := tx.RelayEvent(ctx, &storage.Event{Pos: n, At: start + n}); err != nil {
+					return err
+				}
+			}
+			return tx.SetDestinations(ctx, []storage.Destination{{Server: "dead", Failing: 7}, {Server: "behind", Cursor: start + 2}, {Cursor: start + 4}})
+		})
+		rows, err := db.Destinations(ctx)
+		equal(t, "since", true, slices.Contains(rows, storage.Destination{Server: "dead", Failing: 7}), err)
+		left := func(table string) string {
+			t.Helper()
+			found, err := storage.Select[string](ctx, &db.Reader, `SELECT string_agg(server, ' ' ORDER BY server) FROM `+table)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return found
+		}
+		for _, want := range []int64{6, 2, 0} {
+			var n int64
+			write(t, db, func(tx *storage.Tx) (err error) {
+				n, err = tx.GiveUp(ctx, []string{"dead"}, start+3, 2)
+				return err
+			})
+			equal(t, "removed", want, n, nil)
+		}
+		equal(t, "EDUs", "behind behind behind behind dead", left("outgoing_edus"), nil)
+		equal(t, "events", "  behind behind behind behind dead", left("outgoing_events"), nil)
+	})
+}
+
 func TestAudiences(t *testing.T) {
 	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
 		ctx := t.Context()

@@ -38,6 +38,8 @@ const (
 	// State is a change of the state of Room that no event brought: forks of its
 	// history were resolved.
 	State
+	// QueuedEDU is an EDU that other servers have to get. Clients hear nothing of it.
+	QueuedEDU
 )
 
 // Entry is something that happened, at its position. It is never changed after

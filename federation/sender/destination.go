@@ -45,6 +45,7 @@ type destination struct {
 
 	failures int64     // in a row
 	tried    time.Time // when the last one was
+	failing  time.Time // since when it fails; zero when it does not
 	retry    time.Time // not before; zero when nothing speaks against trying
 
 	// The worker's.
@@ -94,6 +95,9 @@ func (t *transaction) add(i item) bool {
 func restored(row storage.Destination, now time.Time) *destination {
 	d := &destination{server: row.Server, cursor: row.Cursor, failures: row.Failures, brief: row.Failures >= longAway,
 		wake: make(chan struct{}, 1), retry: now}
+	if row.Failing != 0 {
+		d.failing = time.UnixMilli(row.Failing)
+	}
 	// A clock that was wrong when the row was written must not silence the server.
 	if at := time.UnixMilli(row.RetryTS); at.After(now) && at.Before(now.Add(2*maxDelay)) {
 		d.retry = at
@@ -106,6 +110,9 @@ func (d *destination) row() storage.Destination {
 	row := storage.Destination{Server: d.server, Cursor: d.cursor, Failures: d.failures}
 	if !d.retry.IsZero() {
 		row.RetryTS = d.retry.UnixMilli()
+	}
+	if !d.failing.IsZero() {
+		row.Failing = d.failing.UnixMilli()
 	}
 	return row
 }

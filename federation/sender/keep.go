@@ -19,13 +19,17 @@ const (
 
 // keep writes how far the servers are, and wakes those whose time has come.
 func (s *Sender) keep(ctx context.Context) {
-	tick := time.NewTicker(interval)
+	tick, upkeep := time.NewTicker(interval), time.NewTicker(giveUpEvery)
 	defer tick.Stop()
+	defer upkeep.Stop()
+	s.giveUp(ctx)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.poke:
+		case <-upkeep.C:
+			s.giveUp(ctx)
 		case <-tick.C:
 			if err := s.flush(ctx, false); err != nil && ctx.Err() == nil {
 				s.log.Warn("it could not be written what was sent to other servers; trying again", "error", err)

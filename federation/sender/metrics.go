@@ -11,6 +11,7 @@ type metrics struct {
 	transactions, failed, refused prometheus.Counter
 	pdus, edus                    prometheus.Counter
 	delay                         prometheus.Histogram
+	givenUp                       prometheus.Counter
 	sending, waiting, lost        prometheus.Gauge
 }
 
@@ -41,11 +42,15 @@ func newMetrics(registry *prometheus.Registry) *metrics {
 			Help:    "Time from the making of the oldest event of a transaction until the other server has taken it.",
 			Buckets: []float64{0.02, 0.1, 0.5, 2, 10, 60, 600, 3600, 86400},
 		}),
+		givenUp: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "federation_given_up_total",
+			Help: "EDUs and events that were queued for servers which could not be reached for 90 days, and are queued no more.",
+		}),
 		sending: destinations.WithLabelValues("sending"),
 		waiting: destinations.WithLabelValues("waiting"),
 		lost:    destinations.WithLabelValues("unreachable"),
 	}
-	registry.MustRegister(transactions, parts, destinations, m.delay)
+	registry.MustRegister(transactions, parts, destinations, m.delay, m.givenUp)
 	return m
 }
 

@@ -31,7 +31,7 @@ func (s *Sender) delivered(d *destination, t *transaction, results *remote.Resul
 	if d.failures > 0 {
 		s.log.Info("another server can be reached again", "server", d.server, "failures", d.failures)
 	}
-	d.failures, d.transaction = 0, nil
+	d.failures, d.failing, d.transaction = 0, time.Time{}, nil
 	d.most *= 2
 	if d.most > remote.MaxPDUs {
 		d.most = 0
@@ -69,6 +69,9 @@ func (s *Sender) divide(d *destination, t *transaction, err error) {
 func (s *Sender) failed(d *destination, err error) {
 	d.failures++
 	d.tried = time.Now()
+	if d.failing.IsZero() {
+		d.failing = d.tried
+	}
 	d.retry = d.tried.Add(max(s.delay(d.server, d.failures), asked(err)))
 	d.news = news{}
 	d.brief = d.brief || d.failures >= longAway

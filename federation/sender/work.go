@@ -105,7 +105,7 @@ func (s *Sender) next(ctx context.Context, d *destination) *transaction {
 // rest is when there is nothing left to be sent. It is not forgotten how often a server
 // has failed: news alone would have it tried as if nothing had been.
 func (s *Sender) rest(d *destination) {
-	if d.failures == 0 {
+	if d.failures == 0 || d.lost(time.Now()) {
 		delete(s.destinations, d.server)
 		return
 	}

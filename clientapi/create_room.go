@@ -16,7 +16,7 @@ type createRoomRequest struct {
 		Name            string                     `json:"name"`
 		Topic           string                     `json:"topic"`
 		Invite          []string                   `json:"invite"`
-		Invite3PID      []json.RawMessage          `json:"invite_3pid"`
+		Invite3PID      []addressFields            `json:"invite_3pid"`
 		RoomVersion     string                     `json:"room_version"`
 		CreationContent map[string]json.RawMessage `json:"creation_content"`
 		InitialState    []struct {
@@ -30,6 +30,10 @@ type createRoomRequest struct {
 	}
 }
 
+// maxAddresses bounds the addresses that are invited to a new room: an identity server is
+// asked about each.
+const maxAddresses = 20
+
 // createRoom is POST /createRoom.
 func (a *API) createRoom(ctx context.Context, who *account.Caller, req *createRoomRequest) (*roomID, error) {
 	body := &req.Body
@@ -38,14 +42,21 @@ func (a *API) createRoom(ctx context.Context, who *account.Caller, req *createRo
 	default:
 		return nil, matrix.InvalidParam.With("visibility must be public or private")
 	}
-	if len(body.Invite3PID) > 0 {
-		return nil, matrix.ThreepidDenied.With("This server has no identity server to invite addresses with")
+	if len(body.Invite3PID) > maxAddresses {
+		return nil, matrix.InvalidParam.Withf("invite_3pid: invite at most %d addresses at once", maxAddresses)
 	}
 	draft := roomserver.RoomDraft{
 		Creator: who.UserID, Version: matrix.RoomVersion(body.RoomVersion), Preset: body.Preset,
 		Published: body.Visibility == "public", AliasName: body.RoomAliasName, Name: body.Name, Topic: body.Topic,
 		Invite: body.Invite, IsDirect: body.IsDirect, CreationContent: body.CreationContent,
 		PowerLevelsOverride: body.PowerLevelsOverride,
+	}
+	for _, address := range body.Invite3PID {
+		invite, err := address.invite(who)
+		if err != nil {
+			return nil, err
+		}
+		draft.InviteAddresses = append(draft.InviteAddresses, invite)
 	}
 	for _, s := range body.InitialState {
 		if s.Type == "" || s.Content == nil {

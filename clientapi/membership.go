@@ -3,6 +3,7 @@ package clientapi
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"strings"
 
 	"beep/account"
@@ -28,13 +29,14 @@ func (req *joinRequest) change(who *account.Caller) (roomserver.MemberChange, er
 			return c, matrix.BadJSON.With("reason must be a string")
 		}
 	}
-	delete(req.Body, "reason")
-	delete(req.Body, "third_party_signed")
-	if len(req.Body) == 0 {
+	content := maps.Clone(req.Body)
+	delete(content, "reason")
+	delete(content, "third_party_signed")
+	if len(content) == 0 {
 		return c, nil
 	}
 	var err error
-	c.Content, err = json.Marshal(req.Body)
+	c.Content, err = json.Marshal(content)
 	return c, err
 }
 
@@ -43,6 +45,11 @@ func (a *API) join(ctx context.Context, who *account.Caller, req *joinRequest) (
 	room, c, err := a.wanted(ctx, who, req)
 	if err != nil {
 		return nil, err
+	}
+	if proof := req.Body["third_party_signed"]; proof != nil {
+		if err := a.rooms.ProveAddress(ctx, room, who.UserID, proof); err != nil {
+			return nil, err
+		}
 	}
 	if err := a.rooms.Join(ctx, room, c); err != nil {
 		return nil, err
@@ -102,12 +109,26 @@ func (a *API) forget(ctx context.Context, who *account.Caller, req *reasonReques
 type targetRequest struct {
 	RoomID string `path:"roomID"`
 	Body   struct {
-		UserID   string `json:"user_id"`
-		Reason   string `json:"reason"`
-		IDServer string `json:"id_server"`
-		Medium   string `json:"medium"`
-		Address  string `json:"address"`
+		UserID string `json:"user_id"`
+		Reason string `json:"reason"`
+		addressFields
 	}
+}
+
+// addressFields name somebody by an address outside of Matrix.
+type addressFields struct {
+	IDServer string `json:"id_server"`
+	IDToken  string `json:"id_access_token"`
+	Medium   string `json:"medium"`
+	Address  string `json:"address"`
+}
+
+func (f *addressFields) invite(who *account.Caller) (roomserver.AddressInvite, error) {
+	if f.IDServer == "" || f.IDToken == "" || f.Medium == "" || f.Address == "" {
+		return roomserver.AddressInvite{}, matrix.MissingParam.With("To invite by an address takes id_server, id_access_token, medium and address")
+	}
+	return roomserver.AddressInvite{AddressQuery: roomserver.AddressQuery{Server: f.IDServer, Token: f.IDToken, UserID: who.UserID,
+		Medium: f.Medium, Address: f.Address}}, nil
 }
 
 func (req *targetRequest) change(who *account.Caller) (roomserver.MemberChange, error) {
@@ -123,8 +144,12 @@ func (req *targetRequest) change(who *account.Caller) (roomserver.MemberChange, 
 
 // invite is POST /rooms/{roomId}/invite.
 func (a *API) invite(ctx context.Context, who *account.Caller, req *targetRequest) (*web.Empty, error) {
-	if req.Body.UserID == "" && req.Body.Address != "" {
-		return nil, matrix.ThreepidDenied.With("This server has no identity server to invite addresses with")
+	if req.Body.UserID == "" && req.Body.addressFields != (addressFields{}) {
+		invite, err := req.Body.invite(who)
+		if err != nil {
+			return nil, err
+		}
+		return nil, a.rooms.InviteAddress(ctx, req.RoomID, invite)
 	}
 	return a.changeOf(ctx, who, req, a.rooms.Invite)
 }

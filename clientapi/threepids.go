@@ -2,7 +2,6 @@ package clientapi
 
 import (
 	"context"
-	"net/http"
 	"regexp"
 
 	"beep/account"
@@ -56,11 +55,7 @@ func (a *API) validateForAccount(_ context.Context, _ web.Nobody, req *validatio
 	if err := req.check(); err != nil {
 		return nil, err
 	}
-	return nil, &matrix.Error{
-		Status:  http.StatusBadRequest,
-		Code:    "M_THREEPID_MEDIUM_NOT_SUPPORTED",
-		Message: "This server keeps no mail addresses and no telephone numbers",
-	}
+	return nil, matrix.ThreepidMediumDenied.With("This server keeps no mail addresses and no telephone numbers")
 }
 
 // validateForRegistration is POST /register/email/requestToken and …/msisdn/….

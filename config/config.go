@@ -53,6 +53,9 @@ type Config struct {
 	// Other servers: with which this one speaks, and how it reaches them.
 	Federation Federation `yaml:"federation"`
 
+	// Identity servers: who is asked which user has a mail address or telephone number.
+	IdentityServers IdentityServers `yaml:"identity_servers"`
+
 	// What one client may ask of the server.
 	Limits Limits `yaml:"limits"`
 
@@ -254,6 +257,23 @@ type FederationList struct {
 	//
 	//	keys: {list_1: jFWSyXVJfwfZy5tC6cUr/ICkmKiOvMpJLCVr8Ac6K7k}
 	Keys map[string]string `yaml:"keys"`
+}
+
+// IdentityServers is about inviting people by their addresses.
+type IdentityServers struct {
+	// The identity servers that users may have asked, by name, with the port if it is
+	// not 443, as identity.example.org. They get to know the address of whom a user
+	// invites, with the names of the room and of the user; so no server is
+	// asked that is not named here, and with none nobody can be invited by an address.
+	Allow []string `yaml:"allow"`
+
+	// Networks that requests to these servers may reach although they are private
+	// (single addresses or networks, as 10.20.0.0/16).
+	AllowedNetworks []Network `yaml:"allowed_networks"`
+
+	// A file of certificates, in PEM, whose owners may vouch for these servers, beside
+	// those whom the system trusts.
+	CAFile string `yaml:"ca_file"`
 }
 
 // OldVerifyKey is a public key of former times.

@@ -149,6 +149,9 @@ func TestFaults(t *testing.T) {
 			"4 federation.old_verify_keys[1].expired: is missing", `4 federation.old_verify_keys[1].id: "ed25519:a" is the id of two keys`,
 			"5 federation.old_verify_keys[2].expired: expected a date", "old_verify_keys[2].id: expected the id of a key", "old_verify_keys[2].key: expected an ed25519",
 		}},
+		{"identity servers", "identity_servers: {allow: [ok.example.org, 'https://id.example.org'], ca_file: nowhere.pem}\n", []string{
+			`identity_servers.allow[1]: "https://id.example.org" is not the name of a server`, "identity_servers.ca_file: cannot be read",
+		}},
 		{"CA file", "unsafe: {extra_ca_file: nowhere.pem}\n", []string{"unsafe.extra_ca_file: cannot be read"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

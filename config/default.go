@@ -21,9 +21,10 @@ func Default() *Config {
 			Enabled: true, Allow: []string{}, List: FederationList{Keys: map[string]string{}},
 			TrustedNotaries: []string{}, AllowedNetworks: []Network{}, OldVerifyKeys: []OldVerifyKey{},
 		},
-		Limits:    defaultLimits(),
-		WellKnown: WellKnown{Client: map[string]any{}, Support: Support{Contacts: []Contact{}}},
-		Logging:   Logging{Level: "info", Format: "text"},
+		IdentityServers: IdentityServers{Allow: []string{}, AllowedNetworks: []Network{}},
+		Limits:          defaultLimits(),
+		WellKnown:       WellKnown{Client: map[string]any{}, Support: Support{Contacts: []Contact{}}},
+		Logging:         Logging{Level: "info", Format: "text"},
 	}
 }
 

@@ -136,7 +136,7 @@ func (c *Config) resolve(dir string) {
 	}
 	c.Metrics.Listen = absoluteSocket(dir, c.Metrics.Listen)
 	for _, path := range []*string{
-		&c.Federation.List.Path, &c.Federation.CAFile, &c.Federation.ClientCertificate, &c.Federation.ClientKey, &c.Unsafe.ExtraCAFile,
+		&c.Federation.List.Path, &c.Federation.CAFile, &c.Federation.ClientCertificate, &c.Federation.ClientKey, &c.IdentityServers.CAFile, &c.Unsafe.ExtraCAFile,
 	} {
 		*path = absolute(dir, *path)
 	}

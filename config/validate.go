@@ -33,6 +33,7 @@ func (c *Config) validate(r *report) {
 	c.validateLogin(r)
 	c.validateLimits(r)
 	c.Federation.validate(r)
+	c.IdentityServers.validate(r)
 	c.WellKnown.validate(r)
 	if !matrix.RoomVersion(c.Rooms.DefaultVersion).Supported() {
 		r.add("rooms.default_version", "there is no room version %q; take \"1\" to \"12\"", c.Rooms.DefaultVersion)
@@ -219,6 +220,17 @@ func (f *Federation) validate(r *report) {
 		if slices.ContainsFunc(f.OldVerifyKeys[:i], func(k OldVerifyKey) bool { return k.ID == old.ID }) {
 			r.add(fmt.Sprintf("federation.old_verify_keys[%d].id", i), "%q is the id of two keys", old.ID)
 		}
+	}
+}
+
+func (i *IdentityServers) validate(r *report) {
+	for n, name := range i.Allow {
+		if !matrix.ValidServerName(name) {
+			r.add(fmt.Sprintf("identity_servers.allow[%d]", n), "%q is not the name of a server: it is a host name, with :port if need be, as identity.example.org", name)
+		}
+	}
+	if i.CAFile != "" {
+		readable(r, "identity_servers.ca_file", i.CAFile)
 	}
 }
 

@@ -61,7 +61,9 @@ func NewAPI(p Parts) *API {
 }
 
 // New is the API of a server that is alone.
-func New(accounts *account.Accounts) *API { return NewAPI(Parts{Accounts: accounts}) }
+func New(accounts *account.Accounts, rooms *roomserver.Rooms) *API {
+	return NewAPI(Parts{Accounts: accounts, Rooms: rooms})
+}
 
 // limit is the rate limit of what other servers ask, by server. What needs no
 // authentication is limited by address.
@@ -70,6 +72,7 @@ const limit = "federation"
 // Routes registers all routes of the API.
 func (a *API) Routes(rt *web.Router) {
 	web.GET(rt, "/_matrix/federation/v1/openid/userinfo", web.Anyone, a.openIDUser, web.Limit("other"))
+	a.thirdPartyRoutes(rt)
 	if a.Keys == nil {
 		return
 	}

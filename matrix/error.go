@@ -118,6 +118,8 @@ var (
 	ResourceLimitExceeded   = newError(http.StatusForbidden, "M_RESOURCE_LIMIT_EXCEEDED", "A limit of this server has been reached")
 	ThreepidNotFound        = newError(http.StatusBadRequest, "M_THREEPID_NOT_FOUND", "This address is not known")
 	ThreepidDenied          = newError(http.StatusForbidden, "M_THREEPID_DENIED", "This server does not accept such addresses")
+	ThreepidMediumDenied    = newError(http.StatusBadRequest, "M_THREEPID_MEDIUM_NOT_SUPPORTED", "Addresses of this kind cannot be used here")
+	ServerNotTrusted        = newError(http.StatusForbidden, "M_SERVER_NOT_TRUSTED", "This server does not trust that server")
 	ProfileTooLarge         = newError(http.StatusBadRequest, "M_PROFILE_TOO_LARGE", "The profile would exceed 64 KiB")
 	KeyTooLarge             = newError(http.StatusBadRequest, "M_KEY_TOO_LARGE", "The name of the profile field exceeds 255 bytes")
 	CannotLeaveServerNotice = newError(http.StatusForbidden, "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM", "The room of server notices cannot be left")

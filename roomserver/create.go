@@ -30,6 +30,7 @@ type RoomDraft struct {
 	AliasName           string             // localpart of an alias; "" for none
 	Name, Topic         string
 	Invite              []string
+	InviteAddresses     []AddressInvite // their UserID and Direct are the room's
 	IsDirect            bool
 	CreationContent     map[string]json.RawMessage
 	InitialState        []StateDraft
@@ -82,6 +83,11 @@ func (r *Rooms) Create(ctx context.Context, d RoomDraft) (string, error) {
 			return "", err
 		}
 	}
+	for i := range d.InviteAddresses {
+		if err := r.checkAddress(&d.InviteAddresses[i]); err != nil {
+			return "", err
+		}
+	}
 	alias, err := r.newRoomAlias(ctx, d.AliasName)
 	if err != nil {
 		return "", err
@@ -108,6 +114,7 @@ func (r *Rooms) Create(ctx context.Context, d RoomDraft) (string, error) {
 		return "", err
 	}
 	r.inviteOthers(ctx, b.room.ID, &d)
+	r.inviteAddresses(ctx, b.room.ID, &d)
 	return b.room.ID, nil
 }
 

@@ -23,9 +23,10 @@ import (
 // network are servers that reach each other without a network: what one asks of
 // another is a call.
 type network struct {
-	t       testing.TB
-	servers map[string]*peer
-	dialed  []string // whom anybody wanted to reach, in order
+	t        testing.TB
+	servers  map[string]*peer
+	identity *identityServer
+	dialed   []string // whom anybody wanted to reach, in order
 }
 
 // peer is one server.
@@ -47,14 +48,15 @@ var errDown = errors.New("the server is down")
 
 // newNetwork makes servers a.test, b.test …, each with the users alice, bob and carol.
 func newNetwork(t testing.TB, n int, open func(testing.TB) string) *network {
-	net := &network{t: t, servers: map[string]*peer{}}
+	net := &network{t: t, servers: map[string]*peer{}, identity: newIdentityServer()}
 	for i := range n {
 		name := string(rune('a'+i)) + ".test"
 		seed := make([]byte, ed25519.SeedSize)
 		seed[0] = byte(i)
 		p := &peer{net: net, name: name, db: storagetest.Open(t, open(t)),
 			signer: &matrix.Signer{ServerName: name, KeyID: "ed25519:k", Key: ed25519.NewKeyFromSeed(seed)}}
-		p.rooms = roomserver.New(roomserver.Options{DB: p.db, Signer: p.signer, DefaultVersion: "12", Remote: p, Logger: slog.New(slog.DiscardHandler)})
+		p.rooms = roomserver.New(roomserver.Options{DB: p.db, Signer: p.signer, DefaultVersion: "12", Remote: p, Identity: net.identity,
+			Logger: slog.New(slog.DiscardHandler)})
 		p.serving = roomserver.NewServing(p.rooms)
 		p.read, p.queues = p.db.Clock.Current(), map[string][]*roomserver.ClientEvent{}
 		net.servers[name] = p
@@ -218,6 +220,15 @@ func (p *peer) SendInvite(ctx context.Context, server string, invite *matrix.Eve
 		return nil, err
 	}
 	return signed.JSON, nil
+}
+
+// ExchangeThirdPartyInvite serves [roomserver.Remote].
+func (p *peer) ExchangeThirdPartyInvite(ctx context.Context, server, roomID string, event []byte) error {
+	to, err := p.net.reach(server)
+	if err != nil {
+		return err
+	}
+	return to.rooms.Exchange(ctx, p.name, roomID, event)
 }
 
 // membership is what the server holds for a user's membership in a room.

@@ -38,6 +38,9 @@ type Remote interface {
 	// SendInvite gives an invite to the server of the invited user, with what the user
 	// is shown of the room. It answers with the event, signed by that server too.
 	SendInvite(ctx context.Context, server string, invite *matrix.Event, state []json.RawMessage) (json.RawMessage, error)
+	// ExchangeThirdPartyInvite asks the server of whoever has invited an address to invite
+	// the user of this one who has it.
+	ExchangeThirdPartyInvite(ctx context.Context, server, roomID string, event []byte) error
 	// ResolveAlias asks the server of an alias which room it points to, and which
 	// servers are in that.
 	ResolveAlias(ctx context.Context, alias string) (roomID string, servers []string, err error)

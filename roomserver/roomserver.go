@@ -20,6 +20,8 @@ type Options struct {
 	DefaultVersion matrix.RoomVersion // of new rooms
 	// Remote reaches other servers; nil for a server that is alone.
 	Remote Remote
+	// Identity asks identity servers; nil if none may be asked.
+	Identity Identity
 	// AdmitSender is asked about every event of another server whether that may take
 	// part; nil admits all.
 	AdmitSender func(ctx context.Context, e *matrix.Event) error
@@ -32,6 +34,7 @@ type Rooms struct {
 	signer         *matrix.Signer
 	defaultVersion matrix.RoomVersion
 	remote         Remote
+	identity       Identity
 	admitSender    func(ctx context.Context, e *matrix.Event) error
 	log            *slog.Logger
 	hot            *hotRooms
@@ -43,7 +46,7 @@ type Rooms struct {
 // New makes a room server on the database.
 func New(o Options) *Rooms {
 	return &Rooms{
-		db: o.DB, signer: o.Signer, defaultVersion: o.DefaultVersion, remote: o.Remote, admitSender: o.AdmitSender, log: o.Logger,
+		db: o.DB, signer: o.Signer, defaultVersion: o.DefaultVersion, remote: o.Remote, identity: o.Identity, admitSender: o.AdmitSender, log: o.Logger,
 		hot: newHotRooms(o.DB), inbound: newTurns(), states: newStates(),
 	}
 }

@@ -134,5 +134,10 @@ func TestUnsupportedParts(t *testing.T) {
 		if got := c.Get("/v3/account/3pid").OK().At("threepids").String(); got != "[]" {
 			t.Errorf("threepids %s", got)
 		}
+		byAddress := object{"id_server": "identity.example.org", "id_access_token": "x", "medium": "email", "address": "a@example.org"}
+		refusal := c.Post(harness.Path("/v3/rooms/%s/invite", c.CreateRoom(nil)), byAddress).Fails(403, "M_SERVER_NOT_TRUSTED")
+		if !strings.Contains(refusal.At("error").Str(), "identity_servers.allow") {
+			t.Errorf("the operator is not told what to do: %s", refusal.Body)
+		}
 	})
 }

@@ -19,7 +19,7 @@ import (
 // import the domain and the ground, the domain the ground. Within the ground, and where
 // the domain needs a part of the ground that is about HTTP, mayImport has the last word.
 var (
-	edges  = []string{"clientapi", "syncapi", "federation", "mediaapi", "appservice", "calls", "admin"}
+	edges  = []string{"clientapi", "syncapi", "federation", "identity", "mediaapi", "appservice", "calls", "admin"}
 	domain = []string{"roomserver", "account", "push", "oversight"}
 	ground = []string{"storage", "stream", "web", "matrix", "config", "outbound"}
 

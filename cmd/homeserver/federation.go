@@ -17,6 +17,7 @@ import (
 	"beep/federation/allow"
 	"beep/federation/remote"
 	"beep/federation/sender"
+	"beep/identity"
 	"beep/matrix"
 	"beep/outbound"
 	"beep/roomserver"
@@ -90,8 +91,14 @@ func newAllowList(ctx context.Context, cfg *config.Config, db *storage.DB, regis
 // newDialer makes the connections to other servers.
 func newDialer(cfg *config.Config) (*outbound.Dialer, error) {
 	f := &cfg.Federation
+	return dialerTo(cfg, f.AllowedNetworks, f.CAFile, outbound.TLSOptions{CertificateFile: f.ClientCertificate, KeyFile: f.ClientKey})
+}
+
+// dialerTo makes connections that may lead to some private networks, with an authority of
+// their own; "" for none.
+func dialerTo(cfg *config.Config, networks []config.Network, caFile string, tls outbound.TLSOptions) (*outbound.Dialer, error) {
 	options := outbound.Options{NoDenyList: cfg.Unsafe.NoOutboundDenyList}
-	for _, network := range f.AllowedNetworks {
+	for _, network := range networks {
 		options.Allow = append(options.Allow, network.Prefix)
 	}
 	if cfg.Unsafe.ExtraCAFile != "" {
@@ -101,11 +108,23 @@ func newDialer(cfg *config.Config) (*outbound.Dialer, error) {
 	if err != nil {
 		return nil, err
 	}
-	tls := outbound.TLSOptions{CertificateFile: f.ClientCertificate, KeyFile: f.ClientKey}
-	if f.CAFile != "" {
-		tls.CAFiles = []string{f.CAFile}
+	if caFile != "" {
+		tls.CAFiles = []string{caFile}
 	}
 	return dialer.WithTLS(tls)
+}
+
+// newIdentity is what asks identity servers; nil if none may be asked.
+func newIdentity(cfg *config.Config) (roomserver.Identity, error) {
+	i := &cfg.IdentityServers
+	if len(i.Allow) == 0 {
+		return nil, nil
+	}
+	dialer, err := dialerTo(cfg, i.AllowedNetworks, i.CAFile, outbound.TLSOptions{})
+	if err != nil {
+		return nil, err
+	}
+	return identity.New(identity.Options{Servers: i.Allow, Dialer: dialer, UserAgent: "beep/" + programVersion()}), nil
 }
 
 // ownKeys are the keys that this server signs with and has signed with.

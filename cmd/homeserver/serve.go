@@ -126,6 +126,10 @@ func (h *homeserver) makeRooms(ctx context.Context, cfg *config.Config, dir *dat
 		}
 		options.Remote, options.AdmitSender = h.others.rooms, h.others.admitSender
 	}
+	var err error
+	if options.Identity, err = newIdentity(cfg); err != nil {
+		return err
+	}
 	h.rooms = roomserver.New(options)
 	return nil
 }
@@ -215,7 +219,7 @@ func (h *homeserver) clientRoutes() http.Handler {
 // federation is the API for other servers.
 func (h *homeserver) federation() *federation.API {
 	if h.others == nil {
-		return federation.New(h.accounts)
+		return federation.New(h.accounts, h.rooms)
 	}
 	h.others.presence = account.NewRemotePresence(h.db, h.cfg.ServerName, h.cfg.Presence.Enabled, h.log)
 	h.others.api = federation.NewAPI(federation.Parts{

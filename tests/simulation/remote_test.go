@@ -186,6 +186,15 @@ func (p peers) SendInvite(ctx context.Context, server string, invite *matrix.Eve
 		}})
 }
 
+// ExchangeThirdPartyInvite serves [roomserver.Remote].
+func (p peers) ExchangeThirdPartyInvite(ctx context.Context, server, roomID string, event []byte) error {
+	_, err := ask(ctx, p.process, server, request[struct{}]{kind: "exchange_third_party_invite", timeout: usualTimeout,
+		handle: func(ctx context.Context, at *process) (none struct{}, err error) {
+			return none, at.rooms.Exchange(ctx, p.name, roomID, event)
+		}})
+	return err
+}
+
 // ResolveAlias serves [roomserver.Remote].
 func (p peers) ResolveAlias(ctx context.Context, alias string) (string, []string, error) {
 	type answer struct {

@@ -113,12 +113,16 @@ func addressForm(e *Event) ([]byte, error) {
 	if signed == nil {
 		return []byte(`{"membership":"invite"}`), nil
 	}
-	eachMember(signed[len(`{"signed":`):len(signed)-1], func(key, value []byte) {
-		members = append(members, string(key))
+	signed = signed[len(`{"signed":`) : len(signed)-1]
+	eachMember(signed, func(key, value []byte) {
+		// Whom the user was invited by is there as well if the user has asked for the signature.
+		if string(key) != "sender" || !ValidUserID(topString(signed, "sender")) {
+			members = append(members, string(key))
+		}
 	})
 	if !slices.Equal(members, []string{"mxid", "signatures", "token"}) {
 		return nil, InvalidParam.With("The event's third_party_invite is signed for something else")
 	}
-	form := append([]byte(`{"membership":"invite","third_party_invite":`), signed...)
-	return append(form, '}'), nil
+	form := append([]byte(`{"membership":"invite","third_party_invite":{"signed":`), signed...)
+	return append(form, "}}"...), nil
 }

@@ -30,13 +30,14 @@ var countersigner = &Signer{ServerName: "a.test", KeyID: "ed25519:z", Key: fixed
 const (
 	invited    = `{"membership":"invite","displayname":"Bob","reason":"x","is_direct":true,"org.example.more":[1]}`
 	byAddress  = `{"membership":"invite","third_party_invite":{"display_name":"b","signed":{"mxid":"@bob:a.test","signatures":{},"token":"t"}}}`
+	byProof    = `{"membership":"invite","third_party_invite":{"signed":{"mxid":"@bob:a.test","sender":"@alice:example.org","signatures":{},"token":"t"}}}`
 	authorised = `{"membership":"join","join_authorised_via_users_server":"@carol:a.test"}`
 )
 
 // A second signature leaves the event and the first signature as they are.
 func TestCountersign(t *testing.T) {
 	for _, v := range RoomVersions() {
-		for _, content := range []string{invited, byAddress, authorised} {
+		for _, content := range []string{invited, byAddress, byProof, authorised} {
 			e := memberEvent(t, v, content)
 			if !v.EventIDInEvent() { // what older servers write
 				formerly, err := Parse(v, with(t, e.JSON, map[string]any{"origin": "example.org", "prev_state": []int{}}))
@@ -85,6 +86,8 @@ func TestCountersignRefuses(t *testing.T) {
 		"another hash":                  {invited, map[string]any{"hashes": raw(`{"sha256":"x","md5":"y"}`)}, 1, 12},
 		"no hashes":                     {invited, map[string]any{"hashes": nil}, 1, 12},
 		"signed for something else": {`{"membership":"invite","third_party_invite":{"signed":{"mxid":"@bob:a.test","more":1,"signatures":{},"token":"t"}}}`,
+			nil, 11, 12},
+		"signed with a sender that is none": {`{"membership":"invite","third_party_invite":{"signed":{"mxid":"@bob:a.test","sender":[],"signatures":{},"token":"t"}}}`,
 			nil, 11, 12},
 	} {
 		for n, v := range RoomVersions() {

@@ -124,7 +124,7 @@ func TestIdleServersAreForgotten(t *testing.T) {
 			t.Errorf("the lanes have %d and %d places free", s.lively.free, s.doubtful.free)
 		}
 		families, err := registry.Gather()
-		if err != nil || len(families) != 4 {
+		if err != nil || len(families) != 5 {
 			t.Fatalf("%d families of metrics, %v", len(families), err)
 		}
 		for _, f := range families {

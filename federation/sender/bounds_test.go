@@ -151,8 +151,8 @@ func TestNewsDoNotWakeTheDead(t *testing.T) {
 		}})
 		defer run(t, s)()
 		time.Sleep(time.Millisecond)
-		store(t, db, []byte(`{}`), "dead")
 		well.Store(true)
+		store(t, db, []byte(`{}`), "dead")
 		time.Sleep(time.Second)
 		well.Store(false)
 		for range 6 * 720 {

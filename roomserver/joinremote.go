@@ -188,10 +188,10 @@ func (r *Rooms) joinVia(ctx context.Context, server, roomID string, c MemberChan
 	return e.enter(ctx, answer)
 }
 
-// joinTemplate asks for the template of a join. It has to come after the user's leave, if there
-// was one: of two events beside each other the servers in the room might settle on the
-// leave, and would tell this server, which is not in the room then, nothing any more. A
-// server that has not heard of the leave is told.
+// joinTemplate asks for the template of a join. It has to come after that with which this
+// server left the room, if it was there before: of what a server has not heard of that lets
+// a user in, the others may make that the user is not in the room, and would not tell this
+// server, which is not there then. So that server is told first.
 func (r *Rooms) joinTemplate(ctx context.Context, server, roomID, userID string) (*Template, error) {
 	t, err := r.remote.MakeMember(ctx, server, "join", roomID, userID, matrix.RoomVersions())
 	if err != nil {
@@ -202,48 +202,33 @@ func (r *Rooms) joinTemplate(ctx context.Context, server, roomID, userID string)
 		return t, err
 	}
 	if err := r.remote.SendLeave(ctx, server, left); err != nil {
-		r.log.Info("a server in the room does not hear that a user has left it before", "room", roomID, "server", server, "user", userID, "error", err)
+		r.log.Info("another server cannot be told how this one left the room", "room", roomID, "server", server, "error", err)
 		return t, ctx.Err()
 	}
 	return r.remote.MakeMember(ctx, server, "join", roomID, userID, matrix.RoomVersions())
 }
 
-// unheardOf is how the user left the room the last time, if the server that made the
-// template has not heard of it; nil otherwise.
+// unheardOf is the leave with which this server left the room, unless the template follows
+// directly on it; nil if the server was not there or was put out.
 func (r *Rooms) unheardOf(ctx context.Context, t *Template, roomID, userID string) (*matrix.Event, error) {
 	room, err := r.db.RoomByID(ctx, roomID)
-	if err != nil || room.Version != t.Version {
-		return nil, ignoreNotFound(err)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	case room.Resident, room.Version != t.Version, len(room.Extremities) != 1:
+		return nil, nil
 	}
-	last, err := r.db.CurrentStateEvent(ctx, room.Number, "m.room.member", userID)
-	if err != nil || last.Status != storage.Accepted || last.Sender != userID || last.Membership() != "leave" {
-		return nil, ignoreNotFound(err)
-	}
-	place, err := matrix.ParseTemplate(t.Version, t.Event, roomID, userID, "join")
-	if err != nil {
+	last, err := r.db.EventByID(ctx, room.Extremities[0])
+	if err != nil || last.Type != "m.room.member" || !last.IsState(last.Type, last.Sender) || !r.local(last.Sender) {
 		return nil, err
 	}
-	ids := make([]string, len(place.AuthEvents))
-	for i, cited := range place.AuthEvents {
-		ids[i] = cited.ID
+	place, err := matrix.ParseTemplate(t.Version, t.Event, roomID, userID, "join")
+	if err != nil || slices.ContainsFunc(place.PrevEvents, func(previous matrix.Reference) bool { return previous.ID == last.ID }) {
+		return nil, err
 	}
-	theirs, err := r.db.EventsByID(ctx, ids)
-	if err != nil || len(theirs) < len(ids) {
-		return nil, err // what is cited and not known here may be later
-	}
-	for i := range theirs {
-		if theirs[i].IsState("m.room.member", userID) && (theirs[i].ID == last.ID || theirs[i].Depth > last.Depth) {
-			return nil, nil
-		}
-	}
-	return last.Event.Event, nil
-}
-
-func ignoreNotFound(err error) error {
-	if errors.Is(err, storage.ErrNotFound) {
-		return nil
-	}
-	return err
+	return last.Event, nil
 }
 
 // joinedMeanwhile takes in the join of a user to a room that this server is in already,

@@ -3,6 +3,7 @@ package roomserver_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"testing"
 
@@ -151,5 +152,34 @@ func TestComeBackThroughServerThatMissedTheLeave(t *testing.T) {
 				net.agree(roomID, "a", "b", "c")
 			}
 		}
+	})
+}
+
+// A server that was told that a room is closed, and left it, does not get back in by way of
+// one that has not heard of it: the others would not know that it is there.
+func TestNoWayBackThroughServerThatMissedMuch(t *testing.T) {
+	eachNetwork(t, 3, func(t *testing.T, net *network) {
+		a, b, c := net.at("a"), net.at("b"), net.at("c")
+		roomID := create(t, a.rooms, roomserver.RoomDraft{Creator: userOf("a", "alice"), Preset: "public_chat"})
+		b.join(roomID, userOf("b", "bob"), "a")
+		c.join(roomID, userOf("c", "carol"), "a")
+		net.deliver()
+		c.down = true
+		setState(t, a.rooms, roomID, userOf("a", "alice"), "m.room.join_rules", `{"join_rule":"invite"}`)
+		net.deliver()
+		if err := b.rooms.Leave(t.Context(), roomID, roomserver.MemberChange{Sender: userOf("b", "bob")}); err != nil {
+			t.Fatal(err)
+		}
+		say(t, c.rooms, roomID, userOf("c", "carol"), "alone")
+		net.deliver()
+		c.down = false
+		err := b.rooms.Join(t.Context(), roomID, roomserver.MemberChange{Sender: userOf("b", "carol"), Via: []string{"c.test"}})
+		if !errors.Is(err, matrix.Forbidden) {
+			t.Errorf("carol joins: %v", err)
+		}
+		net.deliver()
+		say(t, a.rooms, roomID, userOf("a", "alice"), "closed")
+		net.deliver()
+		net.agree(roomID, "a", "c")
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -136,16 +137,14 @@ func (a *API) takePDUs(ctx context.Context, origin string, pdus []jsontext.Value
 	var work errgroup.Group
 	work.SetLimit(roomsAtOnce)
 	for i, r := range rooms {
-		work.Go(func() error {
-			told[i] = a.receive(ctx, origin, r)
-			return nil
+		work.Go(func() (err error) {
+			told[i], err = a.receive(ctx, origin, r)
+			return err
 		})
 	}
-	if err := work.Wait(); err != nil {
-		return nil, err
-	}
-	if ctx.Err() != nil {
-		return nil, matrix.ServiceUnavailable.Because(ctx.Err())
+	if err := errors.Join(work.Wait(), ctx.Err()); err != nil {
+		// The other server sends all of them again; those that were taken in are known then.
+		return nil, matrix.ServiceUnavailable.Because(err)
 	}
 	all := make(map[string]result, len(pdus))
 	for i, r := range rooms {
@@ -194,34 +193,30 @@ func (a *API) byRoom(ctx context.Context, origin string, pdus []jsontext.Value) 
 	return rooms, nil
 }
 
-// receive hands the events of one room over, and gives an error or nil for each.
-func (a *API) receive(ctx context.Context, origin string, r *roomPDUs) []error {
-	all := func(err error) []error {
-		errs := make([]error, len(r.ids))
-		for i := range errs {
-			errs[i] = err
-		}
-		return errs
-	}
+// receive hands the events of one room over, and gives an error or nil for each. The second
+// error says that they are to be sent again.
+func (a *API) receive(ctx context.Context, origin string, r *roomPDUs) ([]error, error) {
 	if r.room.Denied {
-		return all(matrix.Forbidden.With("Your server is denied access to the room by its server ACL"))
+		return r.refused(matrix.Forbidden.With("Your server is denied access to the room by its server ACL")), nil
 	}
 	errs, err := a.guarded(ctx, origin, r)
-	if err != nil {
-		if ctx.Err() == nil {
-			web.Logger(ctx).Error("events of another server were not taken in", "room", r.room.ID, "server", origin, "error", err)
-		}
-		return all(err)
+	if err != nil && ctx.Err() == nil {
+		web.Logger(ctx).Warn("events of another server cannot be taken in yet", "room", r.room.ID, "server", origin, "error", err)
 	}
-	return errs
+	return errs, err
 }
 
+// refused is one error for all events.
+func (r *roomPDUs) refused(err error) []error { return slices.Repeat([]error{err}, len(r.ids)) }
+
 // guarded calls the room server. It runs in a goroutine of its own: what one room's
-// events make panic must not end the process.
+// events make panic must not end the process, and is not to be sent again.
 func (a *API) guarded(ctx context.Context, origin string, r *roomPDUs) (errs []error, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, bytes.TrimSpace(debug.Stack()))
+			panicked := fmt.Errorf("panic: %v\n%s", p, bytes.TrimSpace(debug.Stack()))
+			web.Logger(ctx).Error("events of another server were not taken in", "room", r.room.ID, "server", origin, "error", panicked)
+			errs, err = r.refused(panicked), nil
 		}
 	}()
 	return a.Rooms.Receive(ctx, origin, r.room.ID, r.raws)

@@ -298,6 +298,32 @@ func TestSendRooms(t *testing.T) {
 	})
 }
 
+// TestSendAgainWhatCannotBeJudged: a server that does not answer what is asked about its
+// events sends the transaction again. What else is in it is taken in.
+func TestSendAgainWhatCannotBeJudged(t *testing.T) {
+	eachServer(t, options{}, func(s *server) {
+		p := s.newPeer(1)
+		bob := p.user("bob")
+		roomID, other := s.create(roomserver.RoomDraft{Preset: "public_chat"}), s.create(roomserver.RoomDraft{Preset: "public_chat"})
+		unsent := p.message(roomID, bob, "unsent", p.join(roomID, bob))
+		pdus := jsonOf(p.message(roomID, bob, "after it", unsent), p.message(other, bob, "fine", p.join(other, bob)))
+		p.failed.Store(true)
+		if a := p.transaction("t", pdus, nil); a.status != http.StatusServiceUnavailable {
+			s.t.Errorf("of a server that does not answer: %v", a)
+		}
+		p.failed.Store(false)
+		r := p.tell("t", pdus)
+		if refused := r.refused(s.t); len(r.PDUs) != 2 || len(refused) != 1 {
+			s.t.Errorf("of a server that does not tell: %v", r)
+		}
+		fine, err := matrix.Parse("12", json.RawMessage(pdus[1]))
+		s.check(err)
+		if !s.has(fine.ID) {
+			s.t.Error("an event of another room was lost")
+		}
+	})
+}
+
 // TestSendEDUs: a server's users type, read and are present, and nobody else in its name
 // (F43, F44).
 func TestSendEDUs(t *testing.T) {

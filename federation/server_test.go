@@ -190,6 +190,7 @@ type peer struct {
 	client *http.Client
 	lax    bool         // it sends junk on purpose
 	asked  atomic.Int64 // for its keys
+	failed atomic.Bool  // it answers nothing but questions for its keys
 }
 
 // newPeer makes a server that publishes its keys.
@@ -220,7 +221,11 @@ func (p *peer) RoundTrip(r *http.Request) (*http.Response, error) {
 func (p *peer) answer(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	if r.URL.Path != "/_matrix/key/v2/server" {
-		w.WriteHeader(http.StatusNotFound)
+		status := http.StatusNotFound
+		if p.failed.Load() {
+			status = http.StatusServiceUnavailable
+		}
+		w.WriteHeader(status)
 		io.WriteString(w, `{"errcode":"M_UNRECOGNIZED","error":"no"}`)
 		return
 	}

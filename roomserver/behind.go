@@ -96,6 +96,7 @@ func (in *intake) fillWith(ctx context.Context, gap []storage.MissingEvent, even
 	filling := in.rooms.newIntake(in.origin, in.room)
 	filling.verdicts, filling.rejected = in.verdicts, in.rejected
 	found, err := filling.fill(ctx, gap, events)
+	in.silent = in.silent || filling.silent
 	if err != nil {
 		in.rooms.log.Info("events from before a gap cannot be placed", "room", in.room.ID, "server", in.origin, "error", err)
 	}

@@ -118,6 +118,7 @@ func (in *intake) missingEvents(ctx context.Context, open []*matrix.Event) (kept
 		}
 	}
 	raws, err := in.rooms.remote.MissingEvents(ctx, in.origin, in.room.ID, in.room.Extremities, latest, gapEvents)
+	in.heard(err)
 	if err != nil {
 		in.rooms.log.Info("another server does not tell what came before its events", "room", in.room.ID, "server", in.origin, "error", err)
 		return nil, true, ctx.Err()
@@ -197,6 +198,7 @@ func (in *intake) claimState(ctx context.Context, e *matrix.Event) error {
 // claimedState is the state before an event as the other server tells it, or after it.
 func (in *intake) claimedState(ctx context.Context, eventID string, after bool) ([]change, error) {
 	state, auth, err := in.rooms.remote.StateIDs(ctx, in.origin, in.room.ID, eventID)
+	in.heard(err)
 	if err != nil {
 		return nil, err
 	}
@@ -204,7 +206,8 @@ func (in *intake) claimedState(ctx context.Context, eventID string, after bool) 
 	if after {
 		own = []string{eventID} // what it changes, if it is state
 	}
-	if err := in.rooms.fetchState(ctx, in.origin, in.room, eventID, slices.Concat(state, own), auth); err != nil {
+	err = in.rooms.fetchState(ctx, in.origin, in.room, eventID, slices.Concat(state, own), auth)
+	if in.heard(err); err != nil {
 		return nil, err
 	}
 	places, err := in.rooms.db.StatePlaces(ctx, in.room.Number, slices.Concat(state, own))
@@ -318,6 +321,7 @@ func (in *intake) fetchAuth(ctx context.Context, events []*matrix.Event) error {
 			continue
 		}
 		raws, err := in.rooms.remote.EventAuth(ctx, in.origin, in.room.ID, e.ID)
+		in.heard(err)
 		if err != nil {
 			in.rooms.log.Info("another server does not tell what authorises its event", "event", e.ID, "server", in.origin, "error", err)
 			continue

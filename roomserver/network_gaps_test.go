@@ -3,6 +3,7 @@ package roomserver_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 
 	"beep/matrix"
 	"beep/roomserver"
@@ -129,3 +130,5 @@ func (p *peer) EventAuth(ctx context.Context, server, roomID, eventID string) ([
 	events, err := serving.Load(ctx, chain)
 	return jsonOf(events), err
 }
+
+func (p *peer) Unavailable(err error) bool { return errors.Is(err, errDown) }

@@ -14,9 +14,31 @@ import (
 // Receive takes in events of a room that another server has sent. It gives an error for
 // each event that was not taken in, nil for the others: for those, too, that are known
 // already, and for those that the room's rules reject, as that is how they are to be
-// taken in (server-server API, "Transactions"). The second error is of the server
-// itself: then nothing can be said of the events.
+// taken in (server-server API, "Transactions"). The second error says that nothing can be
+// said of the events yet, because of a fault of this server or because the other one does
+// not answer what is asked about them: it is to send them again.
 func (r *Rooms) Receive(ctx context.Context, origin, roomID string, raws []json.RawMessage) ([]error, error) {
+	refused, err := r.receive(ctx, origin, roomID, raws)
+	switch {
+	case err == nil:
+		r.patience.restore(origin + " " + roomID)
+		return refused, nil
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case errors.Is(err, errSilent):
+		if r.patience.lasts(origin, silencePatience) {
+			return nil, err
+		}
+		return refused, nil
+	case r.patience.lasts(origin+" "+roomID, faultPatience):
+		return nil, err
+	}
+	r.log.Error("events of another server were not taken in", "room", roomID, "server", origin, "error", err)
+	return slices.Repeat([]error{err}, len(raws)), nil
+}
+
+// receive is Receive without patience: with errSilent it says what became of the events.
+func (r *Rooms) receive(ctx context.Context, origin, roomID string, raws []json.RawMessage) ([]error, error) {
 	room, err := r.residentRoom(ctx, roomID)
 	if errors.Is(err, matrix.NotFound) {
 		return slices.Repeat([]error{errNotInRoom}, len(raws)), nil
@@ -39,7 +61,12 @@ func (r *Rooms) Receive(ctx context.Context, origin, roomID string, raws []json.
 		return nil, err
 	}
 	in := r.newIntake(origin, &room)
-	err = in.take(ctx, known(events))
+	if err = in.take(ctx, known(events)); err == nil && in.unjudged(known(events)) {
+		err = errSilent
+	}
+	if in.answered && !in.silent {
+		r.patience.restore(origin)
+	}
 	for i, e := range events {
 		if e != nil && !in.rejected[e.ID] {
 			refused[i] = in.verdicts[e.ID]
@@ -114,6 +141,8 @@ type intake struct {
 	relay    bool                      // this server passes the events on to the others in the room
 	orders   map[string]int64          // places in the room's order, of events from before a gap
 	redacted map[string]*storage.Event // by event id: the redactions of events that came before these
+
+	answered, silent bool // the origin did, or did not, answer what was asked
 }
 
 // unknown are those of the events that have no place in the graph yet, each after those

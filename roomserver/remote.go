@@ -44,6 +44,9 @@ type Remote interface {
 	// ResolveAlias asks the server of an alias which room it points to, and which
 	// servers are in that.
 	ResolveAlias(ctx context.Context, alias string) (roomID string, servers []string, err error)
+	// Unavailable tells whether an error of the others says that the server cannot answer
+	// now, and may later. A refusal does not.
+	Unavailable(err error) bool
 }
 
 // SendJoinAnswer is what a server answers to a join.

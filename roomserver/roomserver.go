@@ -39,6 +39,7 @@ type Rooms struct {
 	log            *slog.Logger
 	hot            *hotRooms
 	inbound        *turns // one at a time takes events of other servers into a room
+	patience       *patience
 	states         *states
 	lastCreate     lastCreate
 }
@@ -47,7 +48,7 @@ type Rooms struct {
 func New(o Options) *Rooms {
 	return &Rooms{
 		db: o.DB, signer: o.Signer, defaultVersion: o.DefaultVersion, remote: o.Remote, identity: o.Identity, admitSender: o.AdmitSender, log: o.Logger,
-		hot: newHotRooms(o.DB), inbound: newTurns(), states: newStates(),
+		hot: newHotRooms(o.DB), inbound: newTurns(), patience: newPatience(), states: newStates(),
 	}
 }
 

@@ -33,3 +33,6 @@ func (r *Rooms) Verify(ctx context.Context, events []*matrix.Event) []error {
 	}
 	return errs
 }
+
+// Unavailable is the function of that name.
+func (r *Rooms) Unavailable(err error) bool { return Unavailable(err) }

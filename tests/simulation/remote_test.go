@@ -209,6 +209,9 @@ func (p peers) ResolveAlias(ctx context.Context, alias string) (string, []string
 	return a.roomID, a.servers, err
 }
 
+// Unavailable serves [roomserver.Remote].
+func (p peers) Unavailable(err error) bool { return remote.Unavailable(err) }
+
 // transact carries a transaction, for the sender.
 func (p *process) transact(ctx context.Context, server string, t *remote.Transaction) (*remote.Results, error) {
 	return ask(ctx, p, server, request[*remote.Results]{kind: "send", timeout: sendTimeout, lasting: true,

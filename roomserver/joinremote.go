@@ -279,7 +279,7 @@ func (e *entrance) enter(ctx context.Context, answer *SendJoinAnswer) error {
 	e.join = join
 	state := r.checked(ctx, &e.room, answer.State)
 	chain := r.checked(ctx, &e.room, answer.AuthChain)
-	if err := e.checkCreate(state); err != nil {
+	if err := e.checkCreate(ctx, state); err != nil {
 		return err
 	}
 	if err := r.storeOutliers(ctx, e.room.Number, slices.Concat(chain, state)); err != nil {
@@ -307,18 +307,23 @@ func notLetIn(err error) error {
 }
 
 // checkCreate refuses a state without the create event of the room, or with one of
-// another version.
-func (e *entrance) checkCreate(state []*matrix.Event) error {
-	for _, s := range state {
-		if s.IsState("m.room.create", "") {
-			version := cmp.Or(s.ContentString("room_version"), "1")
-			if version != string(e.room.Version) {
-				return badGateway.With("The other server gave a room of another version")
-			}
-			return nil
-		}
+// another version, or with another one than the room is known to have.
+func (e *entrance) checkCreate(ctx context.Context, state []*matrix.Event) error {
+	at := slices.IndexFunc(state, func(s *matrix.Event) bool { return s.IsState("m.room.create", "") })
+	if at < 0 {
+		return badGateway.With("The other server gave a room without its create event")
 	}
-	return badGateway.With("The other server gave a room without its create event")
+	if version := cmp.Or(state[at].ContentString("room_version"), "1"); version != string(e.room.Version) {
+		return badGateway.With("The other server gave a room of another version")
+	}
+	known, err := e.rooms.db.CurrentStateEvent(ctx, e.room.Number, createName.Type, createName.StateKey)
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil
+	}
+	if err == nil && known.ID != state[at].ID {
+		return badGateway.With("The other server gave another room's create event")
+	}
+	return err
 }
 
 // readState finds the numbers of the state that was given.

@@ -158,11 +158,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // Handle takes over the answers to requests, by a pattern of [http.ServeMux]. The handler
-// runs in another goroutine than the test, which it must not end.
+// runs in another goroutine than the test, which it must not end. With nil the server is
+// honest again there.
 func (s *Server) Handle(pattern string, handler http.HandlerFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.handlers[pattern] = handler
+	if handler == nil {
+		delete(s.handlers, pattern)
+	}
 	s.mux = http.NewServeMux()
 	for pattern, handler := range s.handlers {
 		s.mux.Handle(pattern, handler)

@@ -1,6 +1,7 @@
 package hostile
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"maps"
 	"net/url"
@@ -66,7 +67,7 @@ func (s *Server) NewRoom(v matrix.RoomVersion) *Room {
 func (s *Server) NewRoomWith(v matrix.RoomVersion, id string, creation harness.Object) *Room {
 	s.t.Helper()
 	mallory, empty := s.Mallory(), ""
-	content := harness.Object{"room_version": string(v)}
+	content := harness.Object{"room_version": string(v), "org.example.room": rand.Text()} // no two are the same room
 	if v.CreatorInContent() {
 		content["creator"] = mallory
 	}

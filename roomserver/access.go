@@ -224,7 +224,7 @@ func (r *Rooms) Event(ctx context.Context, roomID, userID, eventID string) (*Cli
 		return nil, "", err
 	}
 	e, err := r.db.EventByID(ctx, eventID)
-	if errors.Is(err, storage.ErrNotFound) || err == nil && e.Room != room.Number {
+	if errors.Is(err, storage.ErrNotFound) || err == nil && (e.Room != room.Number || !e.InTimeline()) {
 		return nil, "", matrix.NotFound.With("There is no such event, or you may not see it")
 	} else if err != nil {
 		return nil, "", err

@@ -49,6 +49,10 @@ type Event struct {
 	Auth        []int64    // positions of the auth events; for InsertEvent only, reads leave it nil
 }
 
+// InTimeline tells whether the event is or was in a timeline. Others were refused, or are
+// known for what refers to them: no user is shown them, but where they are the room's state.
+func (e *Event) InTimeline() bool { return e.Status == Accepted || e.Status == OutOfBand }
+
 // Live tells whether the event is or was in the log, at At. Others are in no timeline, or
 // were fetched to stand between such as are.
 func (e *Event) Live() bool { return e.Order > 0 && e.Order%OrderScale == 0 }

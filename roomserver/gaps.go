@@ -326,9 +326,29 @@ func (in *intake) fetchAuth(ctx context.Context, events []*matrix.Event) error {
 			in.rooms.log.Info("another server does not tell what authorises its event", "event", e.ID, "server", in.origin, "error", err)
 			continue
 		}
-		if err := in.rooms.storeOutliers(ctx, in.room.Number, in.rooms.checked(ctx, in.room, raws)); err != nil {
+		chain := citedBy([]*matrix.Event{e}, in.rooms.checked(ctx, in.room, raws))
+		if err := in.rooms.storeOutliers(ctx, in.room.Number, chain); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// citedBy are those of the events that authorise some others, directly or by way of each
+// other: what another server adds to these was not asked for.
+func citedBy(others, events []*matrix.Event) []*matrix.Event {
+	byID := make(map[string]*matrix.Event, len(events))
+	for _, e := range events {
+		byID[e.ID] = e
+	}
+	var cited []*matrix.Event
+	for next := slices.Clone(others); len(next) > 0; next = next[1:] {
+		for _, id := range authorisedBy(next[0]) {
+			if e := byID[id]; e != nil {
+				delete(byID, id)
+				cited, next = append(cited, e), append(next, e)
+			}
+		}
+	}
+	return cited
 }

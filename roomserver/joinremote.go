@@ -278,7 +278,7 @@ func (e *entrance) enter(ctx context.Context, answer *SendJoinAnswer) error {
 	}
 	e.join = join
 	state := r.checked(ctx, &e.room, answer.State)
-	chain := r.checked(ctx, &e.room, answer.AuthChain)
+	chain := citedBy(append(slices.Clone(state), join), r.checked(ctx, &e.room, answer.AuthChain))
 	if err := e.checkCreate(ctx, state); err != nil {
 		return err
 	}

@@ -112,6 +112,9 @@ func (r *Rooms) checkInvitee(ctx context.Context, userID string) error {
 		if r.remote == nil {
 			return matrix.Forbidden.With("This server does not federate: only its own users can be invited")
 		}
+		if r.admitInvitee != nil {
+			return r.admitInvitee(ctx, userID)
+		}
 		return nil
 	}
 	user, err := r.db.User(ctx, userID)

@@ -413,6 +413,38 @@ func TestInvitesAcrossServers(t *testing.T) {
 	})
 }
 
+// Nobody is invited whose server may not take part, by whatever way.
+func TestInviteesAreAdmitted(t *testing.T) {
+	eachNetwork(t, 2, func(t *testing.T, net *network) {
+		a := net.at("a")
+		var asked []string
+		refused := matrix.Forbidden.With("not of the list")
+		a.rooms = roomserver.New(roomserver.Options{DB: a.db, Signer: a.signer, DefaultVersion: "12", Remote: a, Logger: slog.New(slog.DiscardHandler),
+			AdmitInvitee: func(_ context.Context, userID string) error {
+				asked = append(asked, userID)
+				return refused
+			}})
+		roomID, err := a.rooms.Create(t.Context(), roomserver.RoomDraft{Creator: userOf("a", "alice"), Preset: "private_chat", Invite: []string{userOf("a", "bob")}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		guest := userOf("b", "alice")
+		if err := a.rooms.Invite(t.Context(), roomID, roomserver.MemberChange{Sender: userOf("a", "alice"), Target: guest}); !errors.Is(err, refused) {
+			t.Errorf("invite: %v", err)
+		}
+		if _, err := a.rooms.SendState(t.Context(), roomID, roomserver.Draft{Type: "m.room.member", StateKey: &guest, Sender: userOf("a", "alice"),
+			Content: json.RawMessage(`{"membership":"invite"}`)}); !errors.Is(err, refused) {
+			t.Errorf("state: %v", err)
+		}
+		if _, err := a.rooms.Create(t.Context(), roomserver.RoomDraft{Creator: userOf("a", "alice"), Preset: "private_chat", Invite: []string{guest}}); !errors.Is(err, refused) {
+			t.Errorf("create: %v", err)
+		}
+		if diff := cmp.Diff([]string{guest, guest, guest}, asked); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
 // Who declines an invite to a room that the server is not in leaves it everywhere, and
 // here also if nobody can be told.
 func TestDeclineAcrossServers(t *testing.T) {

@@ -25,7 +25,10 @@ type Options struct {
 	// AdmitSender is asked about every event of another server whether that may take
 	// part; nil admits all.
 	AdmitSender func(ctx context.Context, e *matrix.Event) error
-	Logger      *slog.Logger
+	// AdmitInvitee is asked about every user of another server whom a user of this one
+	// invites; nil admits all.
+	AdmitInvitee func(ctx context.Context, userID string) error
+	Logger       *slog.Logger
 }
 
 // Rooms is the room server. Its methods may be called from several goroutines.
@@ -36,6 +39,7 @@ type Rooms struct {
 	remote         Remote
 	identity       Identity
 	admitSender    func(ctx context.Context, e *matrix.Event) error
+	admitInvitee   func(ctx context.Context, userID string) error
 	log            *slog.Logger
 	hot            *hotRooms
 	inbound        *turns // one at a time takes events of other servers into a room
@@ -47,7 +51,8 @@ type Rooms struct {
 // New makes a room server on the database.
 func New(o Options) *Rooms {
 	return &Rooms{
-		db: o.DB, signer: o.Signer, defaultVersion: o.DefaultVersion, remote: o.Remote, identity: o.Identity, admitSender: o.AdmitSender, log: o.Logger,
+		db: o.DB, signer: o.Signer, defaultVersion: o.DefaultVersion, log: o.Logger,
+		remote: o.Remote, identity: o.Identity, admitSender: o.AdmitSender, admitInvitee: o.AdmitInvitee,
 		hot: newHotRooms(o.DB), inbound: newTurns(), patience: newPatience(), states: newStates(),
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"beep/config"
 )
@@ -17,7 +18,8 @@ type checkConfigCommand struct {
 func (*checkConfigCommand) Help() string {
 	return `Reads the configuration as the server would, with the same flags. Prints every fault with
 its line and key, and ends with exit code 1; or prints "ok" and what the server would do. Changes
-nothing.
+nothing. What is wrong with the file of a federation list is no fault of the configuration, and
+stands in its row.
 
 A key that does not exist is a fault, and so is a secret that is empty or that everybody knows.
 docs/configuration.md explains every key, as does the file that "homeserver init" writes.
@@ -29,7 +31,8 @@ Examples:
 
 Files:
 
-    homeserver.yaml          is read, with the files of secrets that it names`
+    homeserver.yaml          is read, with the files of secrets that it names, and that of the
+                             federation list`
 }
 
 // Run serves kong.
@@ -57,6 +60,10 @@ func summarize(out io.Writer, cfg *config.Config) {
 	}
 	row("Metrics", orElse(cfg.Metrics.Listen, "not served"))
 	row("Registration", registration(&cfg.Registration))
+	row("Federation", federates(&cfg.Federation))
+	if cfg.Federation.Enabled && cfg.Federation.List.Path != "" {
+		row("Its list", signedList(&cfg.Federation.List))
+	}
 	for _, key := range cfg.Unsafe.On() {
 		row("UNSAFE", key+" is on: for tests only")
 	}
@@ -76,6 +83,38 @@ func registration(r *config.Registration) string {
 		who = append(who, "guests may look")
 	}
 	return strings.Join(who, ", ")
+}
+
+// federates says whom the server speaks with.
+func federates(f *config.Federation) string {
+	switch {
+	case !f.Enabled:
+		return "off: with no other server"
+	case !f.Closed:
+		return "open: with every server"
+	case f.List.Path == "":
+		return fmt.Sprintf("closed: with the servers of federation.allow (%d)", len(f.Allow))
+	case len(f.Allow) == 0:
+		return "closed: with the servers of the list"
+	}
+	return fmt.Sprintf("closed: with the servers of the list and of federation.allow (%d)", len(f.Allow))
+}
+
+// signedList says what there is to know of the list's file. A server does not need it to
+// be right: it goes on with the last good list.
+func signedList(l *config.FederationList) string {
+	keys, err := authorityKeys(l)
+	if err != nil {
+		return "FAULT: " + err.Error()
+	}
+	list, err := readList(l.Path, keys)
+	switch {
+	case err != nil:
+		return "FAULT: " + err.Error()
+	case time.Now().UnixMilli() >= list.Expires:
+		return fmt.Sprintf("FAULT: serial %d has expired at %s", list.Serial, moment(list.Expires))
+	}
+	return fmt.Sprintf("serial %d, servers %s, expires %s", list.Serial, countServers(list.Servers), moment(list.Expires))
 }
 
 func orElse(text, otherwise string) string {

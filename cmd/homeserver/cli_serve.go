@@ -18,7 +18,8 @@ type serveCommand struct {
 // Help serves kong.
 func (*serveCommand) Help() string {
 	return `Starts the server and runs until it is interrupted (Ctrl-C, SIGTERM); requests under way
-then have ten seconds to finish. Messages for you go to standard output, the log to standard error.
+then have ten seconds to finish. SIGHUP has it read the list of a closed federation again;
+certificates are read again whenever they change. Messages for you go to standard output, the log to standard error.
 
 What is missing is made: the data directory with the database, the signing key, the registration
 secret. A data directory belongs to one server at a time and, from its first start on, to one server

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -77,15 +78,24 @@ func newAllowList(ctx context.Context, cfg *config.Config, db *storage.DB, regis
 	if !f.Closed {
 		return nil, nil
 	}
-	keys := make(map[string]ed25519.PublicKey, len(f.List.Keys))
-	for id, text := range f.List.Keys {
+	keys, err := authorityKeys(&f.List)
+	if err != nil {
+		return nil, err
+	}
+	return allow.New(ctx, allow.Options{ServerName: cfg.ServerName, Servers: f.Allow, Path: f.List.Path, Keys: keys, DB: db, Logger: log, Registry: registry})
+}
+
+// authorityKeys are the keys of which one must have signed the list.
+func authorityKeys(l *config.FederationList) (map[string]ed25519.PublicKey, error) {
+	keys := make(map[string]ed25519.PublicKey, len(l.Keys))
+	for id, text := range l.Keys {
 		key, err := matrix.DecodeVerifyKey(text)
 		if err != nil {
 			return nil, fmt.Errorf("federation.list.keys.%s: %w", id, err)
 		}
 		keys[id] = key
 	}
-	return allow.New(ctx, allow.Options{ServerName: cfg.ServerName, Servers: f.Allow, Path: f.List.Path, Keys: keys, DB: db, Logger: log, Registry: registry})
+	return keys, nil
 }
 
 // newDialer makes the connections to other servers.
@@ -148,6 +158,33 @@ func (o *others) admitSender(ctx context.Context, e *matrix.Event) error {
 	return o.allow.Admit(ctx, allow.Sender, matrix.ServerOf(e.Sender), allow.About{Room: e.RoomID, Event: e.ID})
 }
 
+// admitInvitee refuses invites of users of servers outside of a closed federation.
+func (o *others) admitInvitee(ctx context.Context, userID string) error {
+	return o.allow.Admit(ctx, allow.Invite, matrix.ServerOf(userID), allow.About{User: userID})
+}
+
+// reload reads again, at each signal, what is read from files: the list of a closed
+// federation. Certificates are read again whenever they have changed.
+func (h *homeserver) reload(ctx context.Context, signals <-chan os.Signal) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-signals:
+		}
+		switch {
+		case h.others == nil || h.cfg.Federation.List.Path == "":
+			h.log.Info("SIGHUP: there is nothing to read again; a new configuration needs a restart")
+		default:
+			if err := h.others.allow.Reload(ctx); err != nil {
+				h.log.Error("SIGHUP: the file of the federation list cannot be used; the last good list stays in force", "reason", err)
+			} else {
+				h.log.Info("SIGHUP: the federation list was read again")
+			}
+		}
+	}
+}
+
 // directories are a client that reads the room directories of other servers as this one's
 // own is read.
 type directories struct{ *remote.Client }
@@ -178,7 +215,8 @@ func publicRoom(s *remote.RoomSummary) roomserver.PublicRoom {
 	return r
 }
 
-// run sends others what is for them, keeps what they have said for its time, and follows the list of those that may take part.
+// run sends others what is for them, keeps what they have said for its time, and follows
+// the list of those that may take part.
 func (o *others) run(ctx context.Context) error {
 	defer o.client.Close()
 	parts, ctx := errgroup.WithContext(ctx)

@@ -5,7 +5,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -82,6 +84,72 @@ nadra.gov.pk:8448
 	publicKey := regexp.MustCompile(`keys: \{list_1: (\S+)\}`).FindStringSubmatch(snippet)[1]
 	if again := mustExecute(t, t.TempDir(), "federation-list", "show", filepath.Join(dir, "federation-list.jws"), "--public-key", "list_1="+publicKey); again != shown {
 		t.Errorf("with --public-key it printed %q", again)
+	}
+}
+
+// signList signs a list of one server.
+func signList(t *testing.T, dir, serial string, more ...string) {
+	t.Helper()
+	writeText(t, filepath.Join(dir, "servers.yaml"), "servers:\n  - name: moi.gov.pk\n")
+	mustExecute(t, dir, append([]string{"federation-list", "sign", "--key", "federation-list.key", "--in", "servers.yaml",
+		"--out", "federation-list.jws", "--serial", serial, "--expires", "30d"}, more...)...)
+}
+
+func TestCheckConfigTellsOfTheFederation(t *testing.T) {
+	dir, snippet := inAuthority(t)
+	file := filepath.Join(dir, "homeserver.yaml")
+	row := func(name, config, want string) {
+		t.Helper()
+		writeText(t, file, "server_name: test.example\n"+config)
+		got := regexp.MustCompile(`\d{4}-\S+Z`).ReplaceAllString(mustExecute(t, dir, "check-config"), "TIME")
+		found := regexp.MustCompile(`(?m)^  ` + name + ` +(.*)$`).FindStringSubmatch(got)
+		if found == nil || !strings.HasPrefix(found[1], want) {
+			t.Errorf("%s: expected %q in\n%s", name, want, got)
+		}
+	}
+	row("Federation", "", "open: with every server")
+	row("Federation", "federation: {enabled: false}", "off: with no other server")
+	row("Federation", "federation: {closed: true, allow: [a.example, '*.b.example']}", "closed: with the servers of federation.allow (2)")
+	row("Federation", snippet, "closed: with the servers of the list")
+	row("Federation", snippet+"  allow: [a.example]\n", "closed: with the servers of the list and of federation.allow (1)")
+	row("Its list", snippet, "FAULT: open /")
+	signList(t, dir, "7")
+	row("Its list", snippet, "serial 7, servers 1 (0 with pinned keys), expires TIME")
+	writeText(t, filepath.Join(dir, "federation-list.jws"), "nonsense")
+	row("Its list", snippet, "FAULT: ")
+}
+
+// SIGHUP has the list read again, and says what became of it; a server without one goes on.
+func TestListIsReadAtSIGHUP(t *testing.T) {
+	dir, snippet := inAuthority(t)
+	writeText(t, filepath.Join(dir, "homeserver.yaml"), "server_name: test.example\n"+snippet)
+	signList(t, dir, "1")
+	s := start(t, dir)
+	hangUp := func(want string) {
+		t.Helper()
+		if err := s.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(time.Minute); !strings.Contains(s.log.String(), want); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("no %q in the log:\n%s", want, s.log.String())
+			}
+		}
+	}
+	signList(t, dir, "2")
+	hangUp("SIGHUP: the federation list was read again")
+	if !strings.Contains(s.log.String(), "serial=2") {
+		t.Errorf("the second list is not in force:\n%s", s.log.String())
+	}
+	writeText(t, filepath.Join(dir, "federation-list.jws"), "nonsense")
+	hangUp("SIGHUP: the file of the federation list cannot be used")
+	if code := s.end(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d\n%s", code, s.log.String())
+	}
+	s = start(t, t.TempDir())
+	hangUp("SIGHUP: there is nothing to read again")
+	if code := s.end(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d\n%s", code, s.log.String())
 	}
 }
 

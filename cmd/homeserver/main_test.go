@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -82,7 +83,25 @@ type running struct {
 	cmd *exec.Cmd
 	// greeting is what it printed when it was ready.
 	greeting string
-	log      bytes.Buffer
+	log      buffer
+}
+
+// buffer is text that is written and read at the same time.
+type buffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (b *buffer) Write(text []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(text)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
 }
 
 // start starts a server in dir at a free port and waits until it is ready.

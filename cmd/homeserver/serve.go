@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"os/signal"
 	"runtime/debug"
+	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -49,6 +51,9 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, ready func
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	dir, err := openDataDir(ctx, cfg, log)
 	if err != nil {
 		return err
@@ -62,7 +67,7 @@ func serve(ctx context.Context, cfg *config.Config, log *slog.Logger, ready func
 	}
 	log.Info("started", "server_name", cfg.ServerName, "version", programVersion())
 	ready(h.clientAddresses())
-	return errors.Join(h.run(ctx), dir.close())
+	return errors.Join(h.run(ctx, hangups), dir.close())
 }
 
 // gcPercent lets the heap grow a little further than Go does by itself before it is
@@ -124,7 +129,7 @@ func (h *homeserver) makeRooms(ctx context.Context, cfg *config.Config, dir *dat
 		if h.others, err = newOthers(ctx, cfg, h.db, dir.signer, h.registry, log); err != nil {
 			return err
 		}
-		options.Remote, options.AdmitSender = h.others.rooms, h.others.admitSender
+		options.Remote, options.AdmitSender, options.AdmitInvitee = h.others.rooms, h.others.admitSender, h.others.admitInvitee
 	}
 	var err error
 	if options.Identity, err = newIdentity(cfg); err != nil {
@@ -283,7 +288,7 @@ func (h *homeserver) clientAddresses() []string {
 // run runs every part until ctx ends or one of them fails, and stops them from the
 // top down: the listeners take no more connections and requests finish; then the
 // parts that work in the background stop; the database closes last.
-func (h *homeserver) run(ctx context.Context) error {
+func (h *homeserver) run(ctx context.Context, hangups <-chan os.Signal) error {
 	front, stopFront := context.WithCancel(ctx)
 	below, stopBelow := context.WithCancel(context.WithoutCancel(ctx))
 	background, below := errgroup.WithContext(below)
@@ -295,6 +300,7 @@ func (h *homeserver) run(ctx context.Context) error {
 	if h.others != nil {
 		background.Go(func() error { return h.others.run(below) })
 	}
+	background.Go(func() error { return h.reload(below, hangups) })
 	background.Go(func() error { return h.withdraw(front) })
 	context.AfterFunc(below, stopFront) // without one of them there is nothing to serve
 

@@ -89,7 +89,7 @@ type Listener struct {
 	Mode FileMode `yaml:"mode,omitempty"`
 
 	// Certificate and key for TLS; without them the listener speaks plain HTTP.
-	// Both files are read again when they change.
+	// The files are read again when they change.
 	TLS *TLS `yaml:"tls,omitempty"`
 }
 
@@ -100,6 +100,13 @@ type TLS struct {
 
 	// The file of the private key, in PEM.
 	Key string `yaml:"key"`
+
+	// A file of certificates, in PEM. With it whoever connects has to show a
+	// certificate that the owner of one of them has issued (mutual TLS): for the
+	// listener that other servers of a closed federation use; theirs is
+	// federation.client_certificate. People's clients need another listener. Empty:
+	// everybody may connect.
+	ClientCA string `yaml:"client_ca,omitempty"`
 }
 
 // Database says which engine stores the server's data.

@@ -105,6 +105,10 @@ func TestFaults(t *testing.T) {
 		{"TLS on a socket, half of it", "listeners: [{address: 'unix:a', tls: {key: /nonexistent/key}}]\n", []string{
 			"a unix socket has no TLS", "tls.certificate: is missing", "tls.key: cannot be read",
 		}},
+		{"authorities for clients", "listeners: [{address: 'localhost:1', tls: {certificate: /dev/null, key: /dev/null, client_ca: /dev/null}}, " +
+			"{address: 'localhost:2', tls: {certificate: /dev/null, key: /dev/null, client_ca: nowhere.pem}}]\n", []string{
+			"1 listeners[0].tls.client_ca: /dev/null has no certificate in PEM", "1 listeners[1].tls.client_ca: cannot be read",
+		}},
 		{"proxy", "trusted_proxies: [example.org]\n", []string{"1 trusted_proxies[0]: expected an address or a network"}},
 		{"database", "database: {url: 'mysql://a'}\n", []string{"expected sqlite:/path/to/file.db or postgres:"}},
 		{"database's password", "database: {url: 'postgres://a:postgres@localhost/a'}\n", []string{"the password in it is no secret"}},

@@ -132,6 +132,7 @@ func (c *Config) resolve(dir string) {
 		if l.TLS != nil {
 			l.TLS.Certificate = absolute(dir, l.TLS.Certificate)
 			l.TLS.Key = absolute(dir, l.TLS.Key)
+			l.TLS.ClientCA = absolute(dir, l.TLS.ClientCA)
 		}
 	}
 	c.Metrics.Listen = absoluteSocket(dir, c.Metrics.Listen)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/x509"
 	"fmt"
 	"math"
 	"net"
@@ -81,6 +82,9 @@ func (l *Listener) validate(r *report, key string) {
 	}
 	readable(r, key+".tls.certificate", l.TLS.Certificate)
 	readable(r, key+".tls.key", l.TLS.Key)
+	if l.TLS.ClientCA != "" {
+		authorities(r, key+".tls.client_ca", l.TLS.ClientCA)
+	}
 }
 
 // addressFault says why nothing can listen at the address; empty when it can.
@@ -209,7 +213,7 @@ func (f *Federation) validate(r *report) {
 		}
 	}
 	if f.CAFile != "" {
-		readable(r, "federation.ca_file", f.CAFile)
+		authorities(r, "federation.ca_file", f.CAFile)
 	}
 	if f.ClientCertificate != "" || f.ClientKey != "" {
 		readable(r, "federation.client_certificate", f.ClientCertificate)
@@ -338,6 +342,16 @@ func validateURL(r *report, key, text string) {
 func oneOf(r *report, key, value string, allowed ...string) {
 	if !slices.Contains(allowed, value) {
 		r.add(key, "expected %s, not %q", strings.Join(allowed, ", "), value)
+	}
+}
+
+// authorities reports a file that has no certificates.
+func authorities(r *report, key, path string) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		r.add(key, "cannot be read: %v", err)
+	} else if !x509.NewCertPool().AppendCertsFromPEM(text) {
+		r.add(key, "%s has no certificate in PEM", path)
 	}
 }
 

@@ -57,6 +57,7 @@ type server struct {
 	typing   *roomserver.Typing
 	accounts *account.Accounts
 	ca       *outboundtest.CA
+	handler  http.Handler
 	url      string
 	heard    atomic.Int64 // requests of servers that have proven their names
 }
@@ -116,6 +117,7 @@ func newServer(t testing.TB, db *storage.DB, o options) *server {
 	}
 	router := web.NewRouter(routing)
 	api.Routes(router)
+	s.handler = router
 	listener := httptest.NewServer(router)
 	t.Cleanup(listener.Close)
 	s.url = listener.URL

@@ -2,86 +2,71 @@ package web
 
 import (
 	"crypto/tls"
-	"io/fs"
+	"crypto/x509"
+	"fmt"
 	"log/slog"
 	"os"
-	"sync"
 	"sync/atomic"
-	"time"
 )
 
-// certificateCheck is how often the files of a certificate are looked at, at most.
-const certificateCheck = time.Second
-
-// certificate is a key pair that follows its files. A new pair that cannot be read
-// leaves the old one in use.
+// certificate is a key pair that follows its files.
 type certificate struct {
-	files   [2]string // certificate chain, key
-	logger  *slog.Logger
+	*followed
 	current atomic.Pointer[tls.Certificate]
-
-	mu      sync.Mutex
-	seen    [2]fs.FileInfo
-	checked time.Time
 }
 
 func newCertificate(certFile, keyFile string, logger *slog.Logger) (*certificate, error) {
-	c := &certificate{files: [2]string{certFile, keyFile}, logger: logger, checked: time.Now()}
-	// The files are looked at before they are read: a change in between is seen later.
-	if _, err := c.changed(); err != nil {
-		return nil, err
-	}
-	return c, c.load()
-}
-
-func (c *certificate) load() error {
-	pair, err := tls.LoadX509KeyPair(c.files[0], c.files[1])
-	if err != nil {
+	c := &certificate{}
+	var err error
+	c.followed, err = follow("certificate", logger, func() error {
+		pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+		if err == nil {
+			c.current.Store(&pair)
+		}
 		return err
-	}
-	c.current.Store(&pair)
-	return nil
+	}, certFile, keyFile)
+	return c, err
 }
 
-// changed compares the files with what was seen last.
-func (c *certificate) changed() (bool, error) {
-	changed := false
-	for i, name := range c.files {
-		info, err := os.Stat(name)
-		if err != nil {
-			return false, err
-		}
-		old := c.seen[i]
-		if old == nil || !os.SameFile(old, info) || !old.ModTime().Equal(info.ModTime()) || old.Size() != info.Size() {
-			c.seen[i] = info
-			changed = true
-		}
-	}
-	return changed, nil
-}
-
-// get serves [tls.Config.GetCertificate]. One handshake at a time looks at the files;
-// the others go on with what there is.
+// get serves [tls.Config.GetCertificate].
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if c.mu.TryLock() {
-		if now := time.Now(); now.Sub(c.checked) >= certificateCheck {
-			c.checked = now
-			c.reload()
-		}
-		c.mu.Unlock()
-	}
+	c.look()
 	return c.current.Load(), nil
 }
 
-func (c *certificate) reload() {
-	changed, err := c.changed()
-	if err == nil && changed {
-		if err = c.load(); err == nil {
-			c.logger.Info("certificate reloaded", "file", c.files[0])
-			return
+// clientCA is who may vouch for clients: a file that is followed.
+type clientCA struct {
+	*followed
+	current atomic.Pointer[tls.Config]
+}
+
+// newClientCA has clients show a certificate that the file's authorities have issued. The
+// rest is as base has it.
+func newClientCA(file string, base *tls.Config, logger *slog.Logger) (*clientCA, error) {
+	base = base.Clone()
+	base.ClientAuth = tls.RequireAndVerifyClientCert
+	// A session that is taken up again would go on with the authorities of its start.
+	base.SessionTicketsDisabled = true
+	c := &clientCA{}
+	var err error
+	c.followed, err = follow("client_ca", logger, func() error {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
 		}
-	}
-	if err != nil {
-		c.logger.Error("certificate not reloaded; the old one stays in use", "error", err)
-	}
+		config := base.Clone()
+		config.ClientCAs = x509.NewCertPool()
+		if !config.ClientCAs.AppendCertsFromPEM(text) {
+			return fmt.Errorf("client_ca: %s has no certificate in PEM", file)
+		}
+		c.current.Store(config)
+		return nil
+	}, file)
+	return c, err
+}
+
+// config serves [tls.Config.GetConfigForClient].
+func (c *clientCA) config(*tls.ClientHelloInfo) (*tls.Config, error) {
+	c.look()
+	return c.current.Load(), nil
 }

@@ -32,6 +32,9 @@ type Listener struct {
 	// CertFile and KeyFile are PEM files; with them the listener speaks TLS and HTTP/2.
 	// They are read again when they change.
 	CertFile, KeyFile string
+	// ClientCAFile has certificates, in PEM; with it clients have to show a certificate that
+	// the owner of one of them has issued. It is read again when it changes.
+	ClientCAFile string
 	// SocketMode are the permissions of a unix socket; 0 means 0660.
 	SocketMode fs.FileMode
 	Handler    http.Handler
@@ -94,7 +97,17 @@ func (s *Server) bind(ctx context.Context, l Listener, connections *connCap) (bo
 		if err != nil {
 			return bound{}, err
 		}
-		b.tls = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}
+		b.tls = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get, NextProtos: []string{"h2", "http/1.1"}}
+	}
+	if l.ClientCAFile != "" {
+		if b.tls == nil {
+			return bound{}, errors.New("client_ca needs a certificate of this server too")
+		}
+		ca, err := newClientCA(l.ClientCAFile, b.tls, s.logger)
+		if err != nil {
+			return bound{}, err
+		}
+		b.tls.GetConfigForClient = ca.config
 	}
 	var err error
 	if path, ok := strings.CutPrefix(l.Address, "unix:"); ok {
@@ -189,14 +202,19 @@ func (s *Server) stop(server *http.Server, cancel context.CancelFunc) error {
 }
 
 // connectionLog takes the lines that net/http writes. Broken handshakes are the noise
-// of a public address.
+// of a public address; not so that a client lacks the certificate which it has to show.
 type connectionLog struct{ logger *slog.Logger }
 
 func (l connectionLog) Write(line []byte) (int, error) {
 	level := slog.LevelWarn
-	if bytes.Contains(line, []byte("TLS handshake error")) {
+	if bytes.Contains(line, []byte("TLS handshake error")) && !unproven(line) {
 		level = slog.LevelDebug
 	}
 	l.logger.Log(context.Background(), level, "connection", "error", string(bytes.TrimSpace(line)))
 	return len(line), nil
+}
+
+// unproven tells whether a handshake has failed over the client's certificate.
+func unproven(line []byte) bool {
+	return bytes.Contains(line, []byte("client didn't provide a certificate")) || bytes.Contains(line, []byte("failed to verify certificate"))
 }

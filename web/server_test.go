@@ -162,7 +162,7 @@ func TestListenErrors(t *testing.T) {
 	taken, _ := start(t, ServerOptions{Listeners: []Listener{
 		{Address: "127.0.0.1:0", Handler: says("")}, {Address: "unix:" + filepath.Join(dir, "taken"), Handler: says("")},
 	}})
-	certFile, _ := writeCertificate(t, dir, "x")
+	certFile, goodKey := writeCertificate(t, dir, "x")
 	for _, l := range []Listener{
 		{Address: taken.Addrs()[0].String()},
 		{Address: "unix:" + taken.Addrs()[1].String()},
@@ -170,6 +170,9 @@ func TestListenErrors(t *testing.T) {
 		{Address: "unix:" + filepath.Join(dir, "none", "s")},
 		{Address: "127.0.0.1:0", CertFile: certFile},
 		{Address: "127.0.0.1:0", CertFile: certFile, KeyFile: file},
+		{Address: "127.0.0.1:0", CertFile: certFile, KeyFile: goodKey, ClientCAFile: file},
+		{Address: "127.0.0.1:0", CertFile: certFile, KeyFile: goodKey, ClientCAFile: filepath.Join(dir, "none")},
+		{Address: "127.0.0.1:0", ClientCAFile: certFile},
 		{Address: "nonsense"},
 	} {
 		free := Listener{Address: "127.0.0.1:0"}
@@ -259,6 +262,63 @@ func TestCertificateReload(t *testing.T) {
 	c.checked = time.Now().Add(time.Hour)
 	if pair, _ := c.get(nil); pair.Leaf.Subject.CommonName != "fifth" {
 		t.Error("the files are looked at for each handshake")
+	}
+}
+
+// TestClientCA: only who shows a certificate of the authorities gets in, and who they are
+// follows the file. The log says who was turned away.
+func TestClientCA(t *testing.T) {
+	certFile, keyFile := writeCertificate(t, t.TempDir(), "server")
+	dir, other, log := t.TempDir(), t.TempDir(), &syncBuffer{}
+	ours, ourKey := writeCertificate(t, dir, "ours")
+	theirs, theirKey := writeCertificate(t, other, "theirs")
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	trust := func(file string) {
+		t.Helper()
+		text, err := os.ReadFile(file)
+		if err == nil {
+			err = os.WriteFile(ca, text, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	trust(ours)
+	s, _ := start(t, ServerOptions{Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Listeners: []Listener{{Address: "127.0.0.1:0", Handler: says("in"), CertFile: certFile, KeyFile: keyFile, ClientCAFile: ca}}})
+	answer := func(files ...string) string {
+		t.Helper()
+		config := &tls.Config{InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+		if len(files) > 0 {
+			pair, err := tls.LoadX509KeyPair(files[0], files[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			// It is shown whatever authorities the server asks for.
+			config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+		}
+		return fetch(freshClient(t, &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}), "https://"+s.Addrs()[0].String())
+	}
+	expect := func(in bool, files ...string) {
+		t.Helper()
+		if got := answer(files...); (got == "in HTTP/2.0") != in {
+			t.Errorf("%v: %q, expected to be in: %v", files, got, in)
+		}
+	}
+	expect(true, ours, ourKey)
+	expect(false)
+	expect(false, theirs, theirKey)
+	trust(theirs)
+	for deadline := time.Now().Add(time.Minute); answer(theirs, theirKey) != "in HTTP/2.0"; time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the new authorities are not those of the listener")
+		}
+	}
+	expect(false, ours, ourKey)
+	for _, part := range []string{"client didn't provide a certificate", "failed to verify certificate"} {
+		if !strings.Contains(log.String(), part) {
+			t.Errorf("the log lacks %q:\n%s", part, log)
+		}
 	}
 }
 

@@ -252,7 +252,7 @@ func (h *homeserver) listen(ctx context.Context) (*web.Server, error) {
 	for _, l := range h.cfg.Listeners {
 		listener := web.Listener{Address: l.Address, SocketMode: l.Mode.FileMode(), Handler: clients}
 		if l.TLS != nil {
-			listener.CertFile, listener.KeyFile = l.TLS.Certificate, l.TLS.Key
+			listener.CertFile, listener.KeyFile, listener.ClientCAFile = l.TLS.Certificate, l.TLS.Key, l.TLS.ClientCA
 		}
 		listeners = append(listeners, listener)
 	}

@@ -51,6 +51,15 @@ func newFederated(engine, dir string, ca *outboundtest.CA, o Options) (*Server, 
 		return nil, err
 	}
 	s := &Server{Name: fmt.Sprintf("localhost:%d", port), Engine: engine, Dir: dir, options: o, federates: true}
+	if o.Wired {
+		known := port
+		if port, err = FreePort(); err != nil {
+			return nil, err
+		}
+		if s.wire, err = newWire(known, port); err != nil {
+			return nil, err
+		}
+	}
 	config := fmt.Sprintf(`
 server_name: %s
 listeners:

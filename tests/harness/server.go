@@ -33,6 +33,8 @@ type Options struct {
 	Durable bool
 	// Cluster is the URL of a superuser of the PostgreSQL cluster; "" is that of all tests.
 	Cluster string
+	// Wired is for servers that federate over wires which can be cut.
+	Wired bool
 	// MayFail lets the server write errors into its log.
 	MayFail bool
 }
@@ -50,7 +52,8 @@ type Server struct {
 
 	options   Options
 	drop      func() error
-	federates bool // its addresses are in its configuration
+	federates bool  // its addresses are in its configuration
+	wire      *wire // from other servers; nil for none
 
 	mu   sync.Mutex
 	url  string
@@ -234,7 +237,7 @@ func (s *Server) Log() string {
 
 // close stops the server for good. The error tells what was wrong with it.
 func (s *Server) close() error {
-	return errors.Join(s.Stop(), s.faults(), s.drop())
+	return errors.Join(s.Stop(), s.wire.close(), s.faults(), s.drop())
 }
 
 // faults looks through the log for what no server may write.

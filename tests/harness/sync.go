@@ -11,7 +11,7 @@ const (
 	// untilTime bounds how long a test waits for something to arrive.
 	untilTime = 30 * time.Second
 	// awaitTime bounds how long it waits for servers to find each other again.
-	awaitTime = 2 * time.Minute
+	awaitTime = 5 * time.Minute
 )
 
 // Sync asks for what has happened since the last time, without waiting, and remembers

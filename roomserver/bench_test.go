@@ -1,6 +1,8 @@
 package roomserver_test
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -79,4 +81,48 @@ func BenchmarkCreate(b *testing.B) {
 		}
 		b.ReportMetric((cpu()-before)/float64(b.N), "cpu-ns/op")
 	})
+}
+
+// What another server sends after a partition: a branch of the room beside this server's own,
+// fifty events at a time, each tenth of them state.
+func BenchmarkReceiveBranch(b *testing.B) {
+	for engine, open := range map[string]func(testing.TB) string{"sqlite": storagetest.SQLiteURL, "postgres": storagetest.OpenPostgresURL} {
+		b.Run(engine, func(b *testing.B) {
+			net := newNetwork(b, 2, open)
+			here, there := net.at("a"), net.at("b")
+			roomID := create(b, here.rooms, roomserver.RoomDraft{Creator: userOf("a", "alice"), Preset: "public_chat",
+				PowerLevelsOverride: map[string]json.RawMessage{"events": json.RawMessage(`{"m.room.topic":0}`)}})
+			there.join(roomID, userOf("b", "bob"), "a")
+			net.deliver()
+			used, n := 0.0, 0
+			for b.Loop() {
+				b.StopTimer()
+				var raws []json.RawMessage
+				setState(b, here.rooms, roomID, userOf("a", "alice"), "m.room.topic", fmt.Sprintf(`{"topic":"a%d"}`, n))
+				for range 50 {
+					if n++; n%10 == 0 {
+						setState(b, there.rooms, roomID, userOf("b", "bob"), "m.room.topic", fmt.Sprintf(`{"topic":"b%d"}`, n))
+					} else {
+						say(b, there.rooms, roomID, userOf("b", "bob"), "hello")
+					}
+				}
+				there.gather()
+				for _, e := range there.queues[here.name] {
+					raws = append(raws, e.JSON)
+				}
+				delete(there.queues, here.name)
+				before := cpu()
+				b.StartTimer()
+				refused, err := here.rooms.Receive(b.Context(), there.name, roomID, raws)
+				b.StopTimer()
+				used += cpu() - before
+				if err = errors.Join(append(refused, err)...); err != nil {
+					b.Fatal(err)
+				}
+				net.deliver()
+				b.StartTimer()
+			}
+			b.ReportMetric(used/float64(b.N), "cpu-ns/op")
+		})
+	}
 }

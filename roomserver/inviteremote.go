@@ -91,7 +91,7 @@ func (r *Rooms) AcceptInvite(ctx context.Context, origin string, offer InviteOff
 	if err := r.checkInvitee(ctx, *e.StateKey); err != nil {
 		return nil, err
 	}
-	if err := r.checkSignatures(ctx, []*matrix.Event{e})[0]; err != nil {
+	if err := r.checkOffered(ctx, e); err != nil {
 		return nil, err
 	}
 	if e.Version.CreateWithoutRoom() {
@@ -124,9 +124,19 @@ func (r *Rooms) checkOfferedCreate(ctx context.Context, offer *InviteOffer) erro
 		if e.RoomID != offer.RoomID {
 			return matrix.InvalidParam.With("The create event in invite_room_state is another room's")
 		}
-		return r.checkSignatures(ctx, []*matrix.Event{e})[0]
+		return r.checkOffered(ctx, e)
 	}
 	return matrix.MissingParam.With("invite_room_state lacks the room's create event")
+}
+
+// checkOffered refuses an event of an offer that is not signed as it has to be.
+// [matrix.InvalidParam].
+func (r *Rooms) checkOffered(ctx context.Context, e *matrix.Event) error {
+	err := r.checkSignatures(ctx, []*matrix.Event{e})[0]
+	if errors.Is(err, matrix.Forbidden) {
+		return matrix.InvalidParam.Withf("The event %s is not signed as it has to be", e.ID).Because(err)
+	}
+	return err
 }
 
 // inviteRemote invites a user of another server, which has to sign the invite too. The

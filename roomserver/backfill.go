@@ -2,6 +2,7 @@ package roomserver
 
 import (
 	"context"
+	"slices"
 
 	"beep/matrix"
 	"beep/storage"
@@ -29,7 +30,7 @@ func (r *Rooms) backfill(ctx context.Context, room *storage.Room, after, before 
 	if err != nil || len(gap) == 0 {
 		return false, err
 	}
-	leave, err := r.inbound.enter(ctx, room.ID)
+	leave, err := r.inbound.enter(ctx, room.ID, r.turnWait)
 	if err != nil {
 		return false, err
 	}
@@ -92,9 +93,6 @@ func (in *intake) fill(ctx context.Context, gap []storage.MissingEvent, events [
 	if events = byAncestry(ancestors(missingOf(gap), events)); len(events) == 0 {
 		return false, nil
 	}
-	if err := in.order(ctx, gap[0].ChildOrder, events); err != nil {
-		return false, err
-	}
 	open, err := in.open(ctx, events)
 	if err != nil {
 		return false, err
@@ -107,8 +105,27 @@ func (in *intake) fill(ctx context.Context, gap []storage.MissingEvent, events [
 	if err := in.fetchAuth(ctx, events); err != nil {
 		return false, err
 	}
-	err = in.rooms.hot.with(ctx, in.room.ID, func(hot *hotRoom) error { return in.place(ctx, hot, events) })
+	err = in.rooms.hot.with(ctx, in.room.ID, func(hot *hotRoom) error {
+		// If somebody was faster the places are taken, and whoever asked looks again.
+		same, err := in.rooms.sameGap(ctx, in.room.Number, gap)
+		if err != nil || !same {
+			return err
+		}
+		if err := in.order(ctx, gap[0].ChildOrder, events); err != nil {
+			return err
+		}
+		return in.place(ctx, hot, events)
+	})
 	return err == nil, err
+}
+
+// sameGap tells whether everything that is missing before the child of a gap still is.
+func (r *Rooms) sameGap(ctx context.Context, room int64, gap []storage.MissingEvent) (bool, error) {
+	all, err := r.db.MissingEvents(ctx, room)
+	now, then := missingOf(slices.DeleteFunc(all, func(m storage.MissingEvent) bool { return m.Child != gap[0].Child })), missingOf(gap)
+	slices.Sort(now)
+	slices.Sort(then)
+	return slices.Equal(now, then), err
 }
 
 // missingOf are the ids of the events that are missing.

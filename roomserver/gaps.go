@@ -259,7 +259,7 @@ func (r *Rooms) fetchState(ctx context.Context, server string, room *storage.Roo
 	if err := r.vouched(ctx, events, refused); err != nil {
 		return err
 	}
-	return r.storeOutliers(ctx, room.Number, known(events))
+	return r.keepOutliers(ctx, room, known(events))
 }
 
 // fetchAll asks for events of a state and its auth chain.
@@ -327,7 +327,7 @@ func (in *intake) fetchAuth(ctx context.Context, events []*matrix.Event) error {
 			continue
 		}
 		chain := citedBy([]*matrix.Event{e}, in.rooms.checked(ctx, in.room, raws))
-		if err := in.rooms.storeOutliers(ctx, in.room.Number, chain); err != nil {
+		if err := in.rooms.keepOutliers(ctx, in.room, chain); err != nil {
 			return err
 		}
 	}

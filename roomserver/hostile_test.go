@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -349,5 +351,86 @@ func TestRoomIDsWithoutServer(t *testing.T) {
 		if len(net.dialed) == 0 || slices.ContainsFunc(net.dialed, func(server string) bool { return server != "a.test" }) {
 			t.Errorf("to decline an invite %v were asked", net.dialed)
 		}
+	})
+}
+
+// A server that does not answer holds up none of the others in its room; and when it answers
+// after all, what it gives is taken in as if nothing had been (F52).
+func TestHangingServerHoldsNobodyUp(t *testing.T) {
+	eachNetwork(t, 3, func(t *testing.T, net *network) {
+		a, b, c := net.at("a"), net.at("b"), net.at("c")
+		alice, bob, carol := userOf("a", "alice"), userOf("b", "bob"), userOf("c", "carol")
+		a.rooms.SetTurnWait(time.Millisecond)
+		roomID := create(t, a.rooms, roomserver.RoomDraft{Creator: alice, Preset: "public_chat"})
+		b.join(roomID, bob, "a")
+		net.deliver()
+		c.join(roomID, carol, "a")
+		net.deliver()
+		// Both have events that follow on what a does not know.
+		missing := []*matrix.Event{b.forge(roomID, bob, "m.room.message", nil, `{"body":"missing 0"}`)}
+		for i := 1; i < 5; i++ {
+			missing = append(missing, b.forge(roomID, bob, "m.room.message", nil, fmt.Sprintf(`{"body":"missing %d"}`, i), missing[i-1].ID))
+		}
+		member := b.forge(roomID, bob, "m.room.member", &bob, `{"membership":"join","displayname":"B"}`, missing[4].ID)
+		missing = append(missing, member)
+		ofB := b.forge(roomID, bob, "m.room.message", nil, `{"body":"of b"}`, member.ID)
+		ofC := c.forge(roomID, carol, "m.room.message", nil, `{"body":"of c"}`, member.ID)
+		asked, release := make(chan bool), make(chan bool)
+		b.lies.missing = func([]string) []*matrix.Event {
+			asked <- true
+			<-release
+			return missing
+		}
+		c.lies.missing = func([]string) []*matrix.Event { return missing }
+		done := make(chan error)
+		go func() {
+			refused, err := a.rooms.Receive(t.Context(), "b.test", roomID, jsonOf([]*matrix.Event{ofB}))
+			done <- errors.Join(append(refused, err)...)
+		}()
+		<-asked
+		if err := a.get("c.test", roomID, ofC)[0]; err != nil {
+			t.Errorf("while b hangs: %v", err)
+		}
+		say(t, a.rooms, roomID, alice, "of a")
+		close(release)
+		if err := <-done; err != nil {
+			t.Errorf("when b answers: %v", err)
+		}
+		want := []string{"missing 0", "missing 1", "missing 2", "missing 3", "missing 4", "of c", "of a", "of b"}
+		if diff := cmp.Diff(want, bodies(t, a.rooms, roomID, alice)); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		net.deliver()
+		say(t, a.rooms, roomID, alice, "after that")
+		if n := len(a.extremities(roomID)); n != 1 {
+			t.Errorf("the room has %d ends", n)
+		}
+	})
+}
+
+// Two who read the same gap at the same time find the same, in the same order.
+func TestReadersFillAGapAtOnce(t *testing.T) {
+	eachNetwork(t, 2, func(t *testing.T, net *network) {
+		a, b := net.at("a"), net.at("b")
+		alice, bob, carol := userOf("a", "alice"), userOf("b", "bob"), userOf("b", "carol")
+		b.rooms.SetTurnWait(time.Millisecond)
+		roomID := create(t, a.rooms, roomserver.RoomDraft{Creator: alice, Preset: "public_chat"})
+		var want []string
+		for i := range 60 {
+			want = append(want, fmt.Sprint(i))
+			say(t, a.rooms, roomID, alice, want[i])
+		}
+		b.join(roomID, bob, "a")
+		net.deliver()
+		b.join(roomID, carol, "a")
+		var readers sync.WaitGroup
+		for _, user := range []string{bob, carol, bob, carol} {
+			readers.Go(func() {
+				if diff := cmp.Diff(want, bodies(t, b.rooms, roomID, user)); diff != "" {
+					t.Errorf("%s (-want +got):\n%s", user, diff)
+				}
+			})
+		}
+		readers.Wait()
 	})
 }

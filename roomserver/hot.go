@@ -85,17 +85,16 @@ func (h *hotRooms) leave(roomID string, hot *hotRoom) {
 	}
 }
 
-// forget makes the memory of a room invalid, as it was changed elsewhere.
-func (h *hotRooms) forget(roomID string) {
-	h.mu.Lock()
-	hot := h.rooms[roomID]
-	h.mu.Unlock()
-	if hot == nil {
-		return
+// alone is with for what does not go by the memory of the room, but changes it: it need not
+// be known here.
+func (h *hotRooms) alone(ctx context.Context, roomID string, fn func() error) error {
+	hot, err := h.enter(ctx, roomID)
+	if err != nil {
+		return err
 	}
-	hot.gate <- struct{}{}
+	defer h.leave(roomID, hot)
 	hot.loaded = false
-	<-hot.gate
+	return fn()
 }
 
 // reload reads the room again if it has changed behind the memory of it.

@@ -189,7 +189,7 @@ func (r *Rooms) takeOwn(ctx context.Context, roomID string, e *matrix.Event) err
 	if err != nil {
 		return err
 	}
-	leave, err := r.inbound.enter(ctx, roomID)
+	leave, err := r.inbound.enter(ctx, roomID, r.turnWait)
 	if err != nil {
 		return err
 	}

@@ -152,7 +152,7 @@ func (r *Rooms) joinRemote(ctx context.Context, roomID string, c MemberChange) e
 	if err != nil {
 		return err
 	}
-	leave, err := r.inbound.enter(ctx, roomID)
+	leave, err := r.inbound.enter(ctx, roomID, 0)
 	if err != nil {
 		return err
 	}
@@ -282,7 +282,8 @@ func (e *entrance) enter(ctx context.Context, answer *SendJoinAnswer) error {
 	if err := e.checkCreate(ctx, state); err != nil {
 		return err
 	}
-	if err := r.storeOutliers(ctx, e.room.Number, slices.Concat(chain, state)); err != nil {
+	err = r.hot.alone(ctx, e.room.ID, func() error { return r.storeOutliers(ctx, e.room.Number, slices.Concat(chain, state)) })
+	if err != nil {
 		return err
 	}
 	if err := e.readState(ctx, state); err != nil {
@@ -295,7 +296,7 @@ func (e *entrance) enter(ctx context.Context, answer *SendJoinAnswer) error {
 	if err := r.checkStateBefore(ctx, e.room.Number, a.Event, stateAt{whole: e.state}); err != nil {
 		return notLetIn(err)
 	}
-	return e.commit(ctx, a)
+	return r.hot.alone(ctx, e.room.ID, func() error { return e.commit(ctx, a) })
 }
 
 // notLetIn is the failure of a join that the other server let pass and the rules do not.
@@ -369,7 +370,6 @@ func (e *entrance) commit(ctx context.Context, join *arrival) error {
 	if err != nil {
 		return err
 	}
-	defer r.hot.forget(e.room.ID)
 	return r.db.Write(ctx, func(tx *storage.Tx) error {
 		w := &entering{Tx: tx, entrance: e, room: e.room, key: keys[name]}
 		return w.run(ctx, join, events, gone)

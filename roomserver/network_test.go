@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -26,7 +27,8 @@ type network struct {
 	t        testing.TB
 	servers  map[string]*peer
 	identity *identityServer
-	dialed   []string // whom anybody wanted to reach, in order
+	mu       sync.Mutex
+	dialed   []string // whom anybody wanted to reach, in order; guarded by mu
 }
 
 // peer is one server.
@@ -78,7 +80,9 @@ func newNetwork(t testing.TB, n int, open func(testing.TB) string) *network {
 func (n *network) at(name string) *peer { return n.servers[name+".test"] }
 
 func (n *network) reach(server string) (*peer, error) {
+	n.mu.Lock()
 	n.dialed = append(n.dialed, server)
+	n.mu.Unlock()
 	p := n.servers[server]
 	if p == nil || p.down {
 		return nil, errDown

@@ -13,10 +13,16 @@ import (
 // outliersAtOnce is how many outliers one transaction stores at most.
 const outliersAtOnce = 1000
 
+// keepOutliers is storeOutliers for a room that this server takes part in.
+func (r *Rooms) keepOutliers(ctx context.Context, room *storage.Room, events []*matrix.Event) error {
+	return r.hot.with(ctx, room.ID, func(*hotRoom) error { return r.storeOutliers(ctx, room.Number, events) })
+}
+
 // storeOutliers keeps state events of a room that are part of an auth chain or of a
 // state, after they have been judged by what they cite. Events that cite what is
 // neither known nor among them are left out; those that are refused are kept as
-// rejected, so that whoever cites them is refused too.
+// rejected, so that whoever cites them is refused too. Nobody else may write to the room
+// meanwhile.
 func (r *Rooms) storeOutliers(ctx context.Context, room int64, events []*matrix.Event) error {
 	events = byCitation(events)
 	c := r.newChecker(room)

@@ -49,7 +49,7 @@ func (r *Rooms) receive(ctx context.Context, origin, roomID string, raws []json.
 	if err := r.vouched(ctx, events, refused); err != nil {
 		return nil, err
 	}
-	leave, err := r.inbound.enter(ctx, roomID)
+	leave, err := r.inbound.enter(ctx, roomID, r.turnWait)
 	if err != nil {
 		return nil, err
 	}
@@ -167,6 +167,16 @@ func (in *intake) unknown(ctx context.Context, events []*matrix.Event) ([]*matri
 // place judges the events and stores them. Those that simply follow on the end of the
 // room go into one transaction; the others have one each.
 func (in *intake) place(ctx context.Context, hot *hotRoom, events []*matrix.Event) (err error) {
+	if !hot.room.Resident {
+		for _, e := range events {
+			in.verdicts[e.ID] = errNotInRoom
+		}
+		return nil
+	}
+	// Others may have placed some of them while something was fetched.
+	if events, err = in.unknown(ctx, events); err != nil {
+		return err
+	}
 	if in.redacted, err = in.rooms.earlyRedactions(ctx, in.room.Number, events); err != nil {
 		return err
 	}

@@ -152,7 +152,7 @@ func (r *Rooms) AcceptMember(ctx context.Context, origin, roomID, eventID, membe
 	if !e.HashMatches() {
 		return nil, matrix.InvalidParam.With("The event's content hash is wrong")
 	}
-	leave, err := r.inbound.enter(ctx, roomID)
+	leave, err := r.inbound.enter(ctx, roomID, r.turnWait)
 	if err != nil {
 		return nil, err
 	}

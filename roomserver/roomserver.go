@@ -42,18 +42,24 @@ type Rooms struct {
 	admitInvitee   func(ctx context.Context, userID string) error
 	log            *slog.Logger
 	hot            *hotRooms
-	inbound        *turns // one at a time takes events of other servers into a room
+	inbound        *turns        // one at a time takes events of other servers into a room
+	turnWait       time.Duration // how long events wait for their turn
 	patience       *patience
 	states         *states
 	lastCreate     lastCreate
 }
+
+// inboundWait is how long events of other servers wait for those that come before them,
+// so that what these lack is fetched once. A server that does not answer when it is asked for
+// that holds up nobody for longer.
+const inboundWait = 5 * time.Second
 
 // New makes a room server on the database.
 func New(o Options) *Rooms {
 	return &Rooms{
 		db: o.DB, signer: o.Signer, defaultVersion: o.DefaultVersion, log: o.Logger,
 		remote: o.Remote, identity: o.Identity, admitSender: o.AdmitSender, admitInvitee: o.AdmitInvitee,
-		hot: newHotRooms(o.DB), inbound: newTurns(), patience: newPatience(), states: newStates(),
+		hot: newHotRooms(o.DB), inbound: newTurns(), turnWait: inboundWait, patience: newPatience(), states: newStates(),
 	}
 }
 

@@ -3,6 +3,7 @@ package roomserver
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // turns lets one at a time do something for a key, whoever comes first.
@@ -18,8 +19,15 @@ type gate struct {
 
 func newTurns() *turns { return &turns{gates: map[string]*gate{}} }
 
-// enter waits for the turn; leave ends it.
-func (t *turns) enter(ctx context.Context, key string) (leave func(), err error) {
+// enter waits for the turn; leave ends it. Whoever has waited for as long as patience goes
+// on without it; 0 is forever.
+func (t *turns) enter(ctx context.Context, key string, patience time.Duration) (leave func(), err error) {
+	var enough <-chan time.Time
+	if patience > 0 {
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		enough = timer.C
+	}
 	t.mu.Lock()
 	g := t.gates[key]
 	if g == nil {
@@ -31,6 +39,9 @@ func (t *turns) enter(ctx context.Context, key string) (leave func(), err error)
 	select {
 	case g.item <- struct{}{}:
 		return func() { <-g.item; t.done(key, g) }, nil
+	case <-enough:
+		t.done(key, g)
+		return func() {}, nil
 	case <-ctx.Done():
 		t.done(key, g)
 		return nil, ctx.Err()

@@ -89,3 +89,37 @@ func TestFailingServers(t *testing.T) {
 	last := alice.Text(room, "are you back?")
 	failing.AwaitEvent(last)
 }
+
+// A server that does not tell what came before its events harms nobody but itself: what
+// others send of the same room is taken in meanwhile (F52).
+func TestServersThatHangHoldNobodyUp(t *testing.T) {
+	t.Parallel()
+	victim := Victim(t)
+	s, good := New(t, victim), New(t, victim)
+	alice := victim.Register(t, "alice")
+	room := alice.PublicRoom()
+	bob, carol := s.User("bob"), good.User("carol")
+	theirs, ours := s.Join(room, bob), good.Join(room, carol)
+	theirs.Say(bob, "missing")
+	last := theirs.Say(bob, "last")
+	s.Hang("POST " + V1 + "/get_missing_events/{room}")
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.Transaction([]any{last}, nil)
+	}()
+	s.AwaitAsked("/get_missing_events/")
+	message := ours.Say(carol, "hello")
+	if refused := good.Send(message); len(refused) != 0 {
+		t.Error(refused)
+	}
+	select {
+	case <-done:
+		t.Error("the event of the other server was not waited for")
+	default:
+	}
+	alice.SyncUntilEvent(room, message.ID)
+	good.AwaitEvent(alice.Text(room, "hello yourself"))
+	good.Join(room, good.User("dave"))
+	<-done
+}

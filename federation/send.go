@@ -144,6 +144,9 @@ func (a *API) takePDUs(ctx context.Context, origin string, pdus []jsontext.Value
 	}
 	if err := errors.Join(work.Wait(), ctx.Err()); err != nil {
 		// The other server sends all of them again; those that were taken in are known then.
+		if told, ok := errors.AsType[*matrix.Error](err); ok {
+			return nil, told
+		}
 		return nil, matrix.ServiceUnavailable.Because(err)
 	}
 	all := make(map[string]result, len(pdus))

@@ -27,7 +27,7 @@ func (r *Rooms) Receive(ctx context.Context, origin, roomID string, raws []json.
 		return nil, ctx.Err()
 	case errors.Is(err, errSilent):
 		if r.patience.lasts(origin, silencePatience) {
-			return nil, err
+			return nil, badGateway.With("Your server does not answer what is asked about its events").Because(err)
 		}
 		return refused, nil
 	case r.patience.lasts(origin+" "+roomID, faultPatience):

@@ -28,6 +28,7 @@ func TestInitWritesAWorkingConfiguration(t *testing.T) {
   Listens on      http://127.0.0.1:8123
   Metrics         not served
   Registration    closed
+  Federation      open: with every server
 `, "DIR", dir)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

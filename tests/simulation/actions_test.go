@@ -113,7 +113,14 @@ func (p *process) mightiest(r *room, user string) string {
 	return best
 }
 
-// room is the server's row of a room; of number 0 if it has none.
+// other is one of the joined users of the same server.
+func (one someone) other(n int) someone {
+	joined := slices.DeleteFunc(slices.Clone(one.users), func(u string) bool { return one.membership(one.room.id, u) != "join" })
+	one.user = joined[n%len(joined)]
+	return one
+}
+
+// roomRow is the server's row of a room; of number 0 if it has none.
 func (p *process) roomRow(roomID string) storage.Room {
 	room, err := p.db.RoomByID(context.Background(), roomID)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {

@@ -46,7 +46,8 @@ func (w *world) view(s *server, r *room) *view {
 	return v
 }
 
-// residents are the views of the servers that take part in a room, by their own word.
+// residents are the views of the servers that take part in a room, by their own word and
+// not against that of all others.
 func (w *world) residents(r *room) []*view {
 	var views []*view
 	for _, s := range w.servers {
@@ -54,7 +55,42 @@ func (w *world) residents(r *room) []*view {
 			views = append(views, v)
 		}
 	}
-	return views
+	in := slices.DeleteFunc(slices.Clone(views), func(v *view) bool { return v.shutOut(views) })
+	if len(in) == 0 {
+		return views // they cannot all be out
+	}
+	return in
+}
+
+// shutOut tells whether all others hold that none of the server's users is in the room,
+// though no event says so that the server does not know. It happens when the room was
+// closed, and the server, or one that it came in by, let users in before it heard of that:
+// the others refuse their joins softly, or take them back when states are resolved. Nothing
+// in the protocol tells the server, and as it is not in the room for them, they send it nothing.
+func (v *view) shutOut(views []*view) bool {
+	for _, other := range views {
+		for _, id := range other.state {
+			e := other.events[id]
+			if other == v || e == nil || e.Type != "m.room.member" || matrix.ServerOf(*e.StateKey) != v.server.name {
+				continue
+			}
+			if e.Membership() == "join" || !placed(v.events[id]) {
+				return false
+			}
+		}
+	}
+	return len(views) > 1
+}
+
+// noteShutOut counts the servers that are in a room by their own word only.
+func (w *world) noteShutOut(r *room, views []*view) {
+	for _, s := range w.servers {
+		in := slices.ContainsFunc(views, func(v *view) bool { return v.server == s })
+		if s.now.roomRow(r.id).Resident && !in {
+			w.note("%s is not in %s and does not know", s.name, r.id)
+			w.shutOut++
+		}
+	}
 }
 
 // agreed tells whether all servers in each room hold the same of it, and know each other.
@@ -113,7 +149,9 @@ func (v *view) servers() map[string]int64 {
 func (w *world) check() {
 	for _, r := range w.rooms {
 		views := w.residents(r)
+		w.noteShutOut(r, views)
 		for _, v := range views {
+			w.checkCurrent(r, v)
 			w.checkCounts(r, v)
 			w.checkExtremities(r, v)
 		}
@@ -121,6 +159,23 @@ func (w *world) check() {
 		w.checkAcknowledged(r, views)
 		w.checkSaid(r, views)
 		w.checkRedactions(r, views)
+	}
+}
+
+// checkCurrent holds the current state as it is looked up against that in the history.
+func (w *world) checkCurrent(r *room, v *view) {
+	states, err := v.server.now.rooms.StatesAt(context.Background(), []int64{v.row.State})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	packed := map[string]string{}
+	for _, pos := range states[v.row.State] {
+		if e := v.events[v.ids[pos]]; e != nil {
+			packed[e.Type+" "+*e.StateKey] = e.ID
+		}
+	}
+	if diff := cmp.Diff(packed, v.state); diff != "" {
+		w.violated("%s: the current state of %s (-in the history +looked up):\n%s", v.server.name, r.id, diff)
 	}
 }
 

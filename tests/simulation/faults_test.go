@@ -1,6 +1,7 @@
 package simulation
 
 import (
+	"testing/synctest"
 	"time"
 )
 
@@ -81,6 +82,7 @@ func (w *world) comeBack() {
 			delete(w.absent, s)
 			w.note("%s is back", s.name)
 			s.start()
+			synctest.Wait() // what is left from before is on its way before anything else happens
 		}
 	}
 }

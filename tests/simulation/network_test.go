@@ -52,6 +52,24 @@ type fate struct {
 	noticed          bool          // the other server notices that nobody waits any more
 }
 
+// String is what is out of the ordinary.
+func (f fate) String() string {
+	text := ""
+	if f.lost {
+		text += ", is lost"
+	}
+	if f.unanswered {
+		text += ", gets no answer"
+	}
+	if f.there+f.back > time.Second {
+		text += ", takes long"
+	}
+	if f.again != 0 {
+		text += ", arrives twice"
+	}
+	return text
+}
+
 // longest is how long a request or an answer may be on its way.
 const longest = 4 * time.Minute
 
@@ -148,6 +166,7 @@ func ask[T any](ctx context.Context, p *process, to string, r request[T]) (T, er
 	defer cancel()
 	l := link{p.name, to}
 	f := n.fate(l, r.kind)
+	p.world.note("%s asks %s: %s%s", p.name, to, r.kind, f)
 	answer := make(chan result[T], 2)
 	if !n.reaches(l) && !f.refused {
 		f.lost = true

@@ -1,10 +1,10 @@
 // Package simulation runs several servers on a network and a clock of its own, lets
 // everything happen that networks and servers do, and holds the servers to agree in the
-// end. SIMULATION_SEEDS is the number of seeds, SIMULATION_FROM the first one, and a file
-// named by SIMULATION_TRACE takes what has happened.
+// end. See README.md.
 package simulation
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -63,21 +63,39 @@ func TestSeeds(t *testing.T) {
 	from, seeds := number(t, "SIMULATION_FROM", 1), number(t, "SIMULATION_SEEDS", 10)
 	open := sqliteURL(emptyDatabase(t))
 	for seed := from; seed < from+seeds; seed++ {
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { tell(t, simulate(t, seed, open)) })
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { tell(t, seed, simulate(t, seed, open), seeds == 1) })
 	}
 }
 
-func tell(t *testing.T, r *report) {
-	t.Logf("%d events, agreed after %d rounds", r.events, r.rounds)
-	if len(r.violations) == 0 && os.Getenv("SIMULATION_TRACE") == "" {
-		return
-	}
+// tell reports what a simulation came to. The trace is kept of a seed that failed, or that
+// was asked for alone.
+func tell(t *testing.T, seed uint64, r *report, alone bool) {
+	t.Logf("%d events, agreed after %d rounds, %d servers shut out", r.events, r.rounds, r.shutOut)
 	for _, v := range r.violations {
 		t.Error(v)
 	}
-	if path := os.Getenv("SIMULATION_TRACE"); path != "" {
-		if err := os.WriteFile(path, []byte(strings.Join(r.trace, "\n")+"\n"), 0o600); err != nil {
-			t.Fatal(err)
+	if dir := os.Getenv("SIMULATION_TRACE"); dir != "" && (alone || len(r.violations) > 0) {
+		keep(t, filepath.Join(dir, fmt.Sprint("seed-", seed, ".txt")), r)
+	}
+}
+
+func keep(t *testing.T, path string, r *report) {
+	if err := os.WriteFile(path, []byte(strings.Join(r.trace, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Log("the trace is in ", path)
+}
+
+// A seed does the same each time.
+func TestSeedReproduces(t *testing.T) {
+	open := sqliteURL(emptyDatabase(t))
+	for seed := uint64(1); seed <= 5; seed++ {
+		first, second := simulate(t, seed, open).sorted(), simulate(t, seed, open).sorted()
+		for i := range max(len(first), len(second)) {
+			if i >= len(first) || i >= len(second) || first[i] != second[i] {
+				t.Errorf("seed %d does something else each time:\n%q\n%q", seed, first[min(i, len(first)-1)], second[min(i, len(second)-1)])
+				break
+			}
 		}
 	}
 }

@@ -26,6 +26,7 @@ type world struct {
 	clients sync.WaitGroup // who have asked for something
 	said    int
 	absent  map[*server]time.Time // servers that are down, and when they are back
+	shutOut int                   // servers that do not know that they are not in a room
 
 	mu         sync.Mutex
 	start      time.Time

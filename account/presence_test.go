@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -15,6 +14,7 @@ import (
 	"beep/storage"
 	"beep/storage/storagetest"
 	"beep/stream"
+	"beep/stream/bubbletest"
 )
 
 const alice, phone, laptop = "@alice:x.example", "PHONE", "LAPTOP"
@@ -28,7 +28,7 @@ type presenceTest struct {
 
 func inBubble(t *testing.T, test func(t *testing.T, db *storage.DB)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { test(t, storagetest.Open(t, storagetest.SQLiteURL(t))) })
+	bubbletest.Test(t, func(t *testing.T) { test(t, storagetest.Open(t, storagetest.SQLiteURL(t))) })
 }
 
 func testPresence(t *testing.T, test func(p *presenceTest)) {

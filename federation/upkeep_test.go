@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"beep/federation"
 	"beep/storage"
 	"beep/storage/storagetest"
+	"beep/stream/bubbletest"
 )
 
 // Answers to transactions are forgotten after some days: those of before a start at once,
@@ -19,7 +19,7 @@ func TestAnswersAreForgotten(t *testing.T) {
 	for engine, url := range map[string]func(testing.TB) string{"sqlite": storagetest.SQLiteURL, "postgres": storagetest.OpenPostgresURL} {
 		t.Run(engine, func(t *testing.T) {
 			at := url(t)
-			synctest.Test(t, func(t *testing.T) { answersAreForgotten(t, storagetest.Open(t, at)) })
+			bubbletest.Test(t, func(t *testing.T) { answersAreForgotten(t, storagetest.Open(t, at)) })
 		})
 	}
 }

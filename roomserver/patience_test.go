@@ -4,19 +4,19 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"beep/matrix"
 	"beep/roomserver"
 	"beep/storage"
 	"beep/storage/storagetest"
+	"beep/stream/bubbletest"
 )
 
 // What a server sends, and does not answer questions about, is to be sent again: its event may
 // be the last for long. It is not asked to for ever, and not each time anew.
 func TestSilentServerIsToSendAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		net := newNetwork(t, 2, storagetest.SQLiteURL)
 		a, b := net.at("a"), net.at("b")
 		roomID := create(t, a.rooms, roomserver.RoomDraft{Creator: userOf("a", "alice"), Preset: "public_chat"})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -13,11 +12,12 @@ import (
 	"beep/roomserver"
 	"beep/storage/storagetest"
 	"beep/stream"
+	"beep/stream/bubbletest"
 )
 
 // TestTyping is about the time at which typing ends, in a bubble of time.
 func TestTyping(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		db := storagetest.Open(t, storagetest.SQLiteURL(t))
 		rooms := newRooms(t, db)
 		typing := roomserver.NewTyping(rooms)

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 
 	"beep/stream"
+	"beep/stream/bubbletest"
 )
 
 func newClock(start stream.Pos) *stream.Clock {
@@ -127,7 +128,7 @@ func TestDoneInRandomOrder(t *testing.T) {
 }
 
 func TestReserveWaitsForTheLease(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		granted := make(chan struct{})
 		var asked atomic.Int64
 		clock := stream.NewClock(5, func(_ context.Context, upTo stream.Pos) error {
@@ -164,7 +165,7 @@ func TestReserveWaitsForTheLease(t *testing.T) {
 }
 
 func TestRunExtendsAtHalf(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		var leased atomic.Int64
 		clock := stream.NewClock(0, func(_ context.Context, upTo stream.Pos) error {
 			leased.Store(int64(upTo))
@@ -200,7 +201,7 @@ func TestRunReturnsTheLeasesError(t *testing.T) {
 }
 
 func TestWaitEndsWithItsContext(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		clock := newClock(3)
 		ctx, cancel := context.WithCancel(t.Context())
 		waited := make(chan error)

@@ -181,6 +181,9 @@ func checkFile(t *testing.T, path string, isTest bool) error {
 			if reason, forbidden := forbiddenCalls[name]; forbidden && !isTest {
 				t.Errorf("%s: %s: %s", fset.Position(n.Pos()), name, reason)
 			}
+			if name == "synctest.Test" && filepath.Base(path) != "bubbletest.go" {
+				t.Errorf("%s: the race detector may crash in it; use bubbletest.Test", fset.Position(n.Pos()))
+			}
 		}
 		return true
 	})

@@ -16,6 +16,7 @@ import (
 
 	"beep/storage"
 	"beep/storage/storagetest"
+	"beep/stream/bubbletest"
 )
 
 const cannotBeUsed = "the file of the federation list cannot be used"
@@ -213,7 +214,7 @@ func TestDamagedSetting(t *testing.T) {
 
 // TestExpiry follows a list of thirty days to its end and beyond.
 func TestExpiry(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		w := newWorld(t, storagetest.Open(t, storagetest.SQLiteURL(t)))
 		w.servers = []string{"c.pk"}
 		d := listOf(1, 30*24*time.Hour, "a.pk", "own.gov.pk")
@@ -293,7 +294,7 @@ func (w *world) run(l *List) (stop func()) {
 // TestFileIsFollowed: changes are seen, faults are told once and again after an hour, and a
 // fault that is mended is forgotten.
 func TestFileIsFollowed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		w := newWorld(t, storagetest.Open(t, storagetest.SQLiteURL(t)))
 		pass := func(d time.Duration) { time.Sleep(d); synctest.Wait() }
 		l := w.start()

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +19,7 @@ import (
 	"beep/storage"
 	"beep/storage/storagetest"
 	"beep/stream"
+	"beep/stream/bubbletest"
 )
 
 const own = "hs.example"
@@ -67,7 +67,7 @@ func store(t *testing.T, db *storage.DB, body []byte, servers ...string) {
 // A server that cannot be reached keeps nothing in memory but what its row has, and one
 // that is slow no more than the bounds allow (F52).
 func TestMemoryIsBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		db := storagetest.Open(t, storagetest.SQLiteURL(t))
 		s := New(Options{DB: db, ServerName: own, Send: func(ctx context.Context, server string, _ *remote.Transaction) (*remote.Results, error) {
 			if server == "slow" {
@@ -101,7 +101,7 @@ func TestMemoryIsBounded(t *testing.T) {
 
 // Nothing is left in memory of a server that has everything.
 func TestIdleServersAreForgotten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		db := storagetest.Open(t, storagetest.SQLiteURL(t))
 		registry := prometheus.NewRegistry()
 		var sent atomic.Int64
@@ -138,7 +138,7 @@ func TestIdleServersAreForgotten(t *testing.T) {
 // A server that cannot be reached is not tried more often for news, though none of them is
 // kept for it.
 func TestNewsDoNotWakeTheDead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		db := storagetest.Open(t, storagetest.SQLiteURL(t))
 		var tries atomic.Int64
 		var well atomic.Bool

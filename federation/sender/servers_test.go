@@ -12,7 +12,6 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"beep/federation/remote"
@@ -22,6 +21,7 @@ import (
 	"beep/storage"
 	"beep/storage/storagetest"
 	"beep/stream"
+	"beep/stream/bubbletest"
 )
 
 // towns are whole servers, with rooms and senders, that reach each other by calls which
@@ -59,7 +59,7 @@ func eachTowns(t *testing.T, n int, test func(t *testing.T, net *towns)) {
 			for range n {
 				urls = append(urls, url(t))
 			}
-			synctest.Test(t, func(t *testing.T) {
+			bubbletest.Test(t, func(t *testing.T) {
 				net := &towns{t: t, servers: map[string]*town{}}
 				for i, url := range urls {
 					net.add(fmt.Sprintf("%c.test", 'a'+i), url)

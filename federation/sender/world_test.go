@@ -10,7 +10,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -22,6 +21,7 @@ import (
 	"beep/storage"
 	"beep/storage/storagetest"
 	"beep/stream"
+	"beep/stream/bubbletest"
 )
 
 const (
@@ -46,7 +46,7 @@ func eachWorld(t *testing.T, test func(t *testing.T, w *world)) {
 	for engine, url := range map[string]func(testing.TB) string{"sqlite": storagetest.SQLiteURL, "postgres": storagetest.OpenPostgresURL} {
 		t.Run(engine, func(t *testing.T) {
 			at := url(t)
-			synctest.Test(t, func(t *testing.T) {
+			bubbletest.Test(t, func(t *testing.T) {
 				w := &world{t: t, db: storagetest.Open(t, at), net: &network{peers: map[string]*peer{}}}
 				w.rooms = newRooms(t, w.db)
 				w.start()

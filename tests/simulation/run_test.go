@@ -7,11 +7,11 @@ import (
 	"slices"
 	"testing"
 	"testing/cryptotest"
-	"testing/synctest"
 	"time"
 
 	"beep/matrix"
 	"beep/roomserver"
+	"beep/stream/bubbletest"
 )
 
 // report is what a simulation came to.
@@ -35,7 +35,7 @@ func simulate(t *testing.T, seed uint64, open func(t *testing.T) string) *report
 		urls[i] = open(t)
 	}
 	var r *report
-	synctest.Test(t, func(t *testing.T) {
+	bubbletest.Test(t, func(t *testing.T) {
 		w := &world{t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 0)), net: newNetwork(seed), start: time.Now(),
 			acks: map[string]*ack{}, absent: map[*server]time.Time{}}
 		w.build(urls)

@@ -2,6 +2,7 @@ package simulation
 
 import (
 	"context"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -106,7 +107,7 @@ func (w *world) makeRoom(v matrix.RoomVersion) {
 		w.t.Fatal(err)
 	}
 	w.note("%s makes %s of version %s with powers %v", creator, id, v, users)
-	w.rooms = append(w.rooms, &room{id, v, home})
+	w.rooms = append(w.rooms, &room{id, v, home, map[string]bool{}})
 	w.pass(w.within(time.Second))
 }
 
@@ -211,9 +212,11 @@ func (w *world) busy() bool {
 }
 
 // joinAgain lets those join again who are members by the word of another server while their
-// own, which has not heard the answer to the join, is not in the room.
+// own, which has not heard the answer to the join, or that they are not put out any more, is
+// not in the room. The rules may not let them.
 func (w *world) joinAgain() {
 	for _, r := range w.rooms {
+		clear(r.outside)
 		for _, s := range w.servers {
 			if s.now.roomRow(r.id).Resident {
 				continue
@@ -225,9 +228,23 @@ func (w *world) joinAgain() {
 				}
 				err := s.now.rooms.Join(s.now.ctx, r.id, roomserver.MemberChange{Sender: s.users[user], Via: []string{other.name}})
 				w.note("%s: %s joins %s again via %s: %v", s.name, s.users[user], r.id, other.name, err)
+				if errors.Is(err, matrix.Forbidden) && s.now.wasPutOut(r.id, s.users[user], other.now) {
+					r.outside[s.name] = true
+				}
 				w.drain()
 				break
 			}
 		}
 	}
+}
+
+// wasPutOut tells whether somebody has put the user out of the room, as another server knows
+// too that has taken it back since then, when states were resolved.
+func (p *process) wasPutOut(roomID, user string, other *process) bool {
+	e := p.stateEvent(roomID, "m.room.member", user)
+	if e == nil || e.Sender == user || e.Membership() != "leave" && e.Membership() != "ban" {
+		return false
+	}
+	known, err := other.db.EventByID(context.Background(), e.ID)
+	return err == nil && placed(&known)
 }

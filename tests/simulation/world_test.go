@@ -40,6 +40,10 @@ type room struct {
 	id      string
 	version matrix.RoomVersion
 	home    *server // where it was made
+	// outside are servers that were put out by an event that the others have taken back when
+	// states were resolved, and that the rules do not let in again. They refuse what they are
+	// sent, and nothing in the protocol tells them better.
+	outside map[string]bool
 }
 
 // ack is an event that was stored for a user of the server, who was told so.

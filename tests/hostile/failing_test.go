@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -102,11 +103,18 @@ func TestServersThatHangHoldNobodyUp(t *testing.T) {
 	theirs, ours := s.Join(room, bob), good.Join(room, carol)
 	theirs.Say(bob, "missing")
 	last := theirs.Say(bob, "last")
-	s.Hang("POST " + V1 + "/get_missing_events/{room}")
-	done := make(chan struct{})
+	release, done := make(chan struct{}), make(chan struct{})
+	answer := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(answer)
+	s.Handle("POST "+V1+"/get_missing_events/{room}", func(w http.ResponseWriter, r *http.Request) {
+		<-release
+		s.honest.ServeHTTP(w, r)
+	})
 	go func() {
 		defer close(done)
-		s.Transaction([]any{last}, nil)
+		if r := s.Transaction([]any{last}, nil); r.Status != http.StatusOK || r.At("pdus", last.ID, "error").Exists() {
+			t.Errorf("status %d %s", r.Status, r.Body)
+		}
 	}()
 	s.AwaitAsked("/get_missing_events/")
 	message := ours.Say(carol, "hello")
@@ -121,5 +129,7 @@ func TestServersThatHangHoldNobodyUp(t *testing.T) {
 	alice.SyncUntilEvent(room, message.ID)
 	good.AwaitEvent(alice.Text(room, "hello yourself"))
 	good.Join(room, good.User("dave"))
+	answer()
 	<-done
+	alice.SyncUntilEvent(room, last.ID)
 }

@@ -177,3 +177,60 @@ func TestRoomReadsRefused(t *testing.T) {
 		}
 	})
 }
+
+// TestRoomReadsStayInTheRoom: who is in one room reads no other through it, whatever ids it
+// names, and does not even learn that there are such events (F55b, F55c).
+func TestRoomReadsStayInTheRoom(t *testing.T) {
+	eachServer(t, options{}, func(s *server) {
+		p := s.newPeer(1).unchecked()
+		open, secret := s.create(roomserver.RoomDraft{Preset: "public_chat"}), s.create(roomserver.RoomDraft{Preset: "private_chat"})
+		join := p.join(open, p.user("bob"))
+		first := s.say(open, "first")
+		before := s.say(secret, "before")
+		hidden := s.say(secret, "hidden")
+		last := s.say(open, "last")
+		missing := func(latest, earliest []string) []string {
+			a := p.ask(http.MethodPost, target(v1+"/get_missing_events", open), map[string]any{"latest_events": latest, "earliest_events": earliest, "limit": 20})
+			if a.status != 200 {
+				s.t.Fatalf("from %v to %v: %v", earliest, latest, a)
+			}
+			var f found
+			a.into(s.t, &f)
+			return ids(s.t, "12", f.Events)
+		}
+		for _, earliest := range [][]string{{first}, {before}, {"$unknown"}, {}} {
+			if got := missing([]string{hidden}, earliest); len(got) != 0 {
+				s.t.Errorf("before an event of the other room, from %v: %v", earliest, got)
+			}
+		}
+		for name, got := range map[string][]string{
+			"beside an event of the other room":          missing([]string{last, hidden}, []string{join.ID}),
+			"with an event of the other room as the end": missing([]string{last}, []string{join.ID, before}),
+		} {
+			if diff := cmp.Diff([]string{first}, got); diff != "" {
+				s.t.Errorf("%s (-want +got):\n%s", name, diff)
+			}
+		}
+		var f found
+		p.get("/backfill", url.Values{"v": {hidden}, "limit": {"10"}}, open).into(s.t, &f)
+		if len(f.PDUs) != 0 {
+			s.t.Errorf("backfill: %s", f.PDUs)
+		}
+		for name, ask := range map[string]func(id string) answer{
+			"event_auth": func(id string) answer { return p.get("/event_auth", nil, open, id) },
+			"state":      func(id string) answer { return p.get("/state", url.Values{"event_id": {id}}, open) },
+			"state_ids":  func(id string) answer { return p.get("/state_ids", url.Values{"event_id": {id}}, open) },
+		} {
+			got, unknown := ask(hidden), ask("$unknown")
+			if got.status != 404 || got.errcode() != "M_NOT_FOUND" || string(got.body) != string(unknown.body) {
+				s.t.Errorf("%s: %v, of an unknown event: %v", name, got, unknown)
+			}
+			if a := ask(last); a.status != 200 || len(a.body) < 100 {
+				s.t.Errorf("%s of an event of the room: %v", name, a)
+			}
+		}
+		if a := p.get("/event", nil, hidden); a.status != 403 {
+			s.t.Errorf("the event itself: %v", a)
+		}
+	})
+}

@@ -104,6 +104,29 @@ func evilACLs() map[string][]byte {
 	}
 }
 
+// TestEvilServerACLs: lists that are as long as events can be, of patterns that take other
+// programs for ever, are judged rightly, and each verdict is reached once (F41).
+func TestEvilServerACLs(t *testing.T) {
+	long := strings.Repeat("a", 200)
+	for name, servers := range map[string][2]string{ // allowed and denied
+		"stars": {long + ".org", long + "7"}, "short": {strings.Repeat("z", 200), "z1f.org"},
+		"question marks": {strings.Repeat("a", 100) + "7", long + "7b"}, "names": {long, "17"},
+	} {
+		list := compileACL(evilACLs()[name])
+		if n := len(list.deny.names) + len(list.deny.others); n < 100 {
+			t.Fatalf("%s: %d patterns", name, n)
+		}
+		for range 2 {
+			if !list.allows(servers[0]) || list.allows(servers[1]) {
+				t.Errorf("%s: %v, %v", name, list.allows(servers[0]), list.allows(servers[1]))
+			}
+		}
+		if n := list.verdicts.Len(); n != 2 {
+			t.Errorf("%s: %d verdicts are kept", name, n)
+		}
+	}
+}
+
 func BenchmarkServerACL(b *testing.B) {
 	for name, content := range evilACLs() {
 		b.Run(name, func(b *testing.B) {

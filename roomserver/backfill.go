@@ -45,7 +45,7 @@ func (r *Rooms) backfill(ctx context.Context, room *storage.Room, after, before 
 		return false, err
 	}
 	asked := 0
-	for _, server := range servers {
+	for _, server := range r.failing.last(servers) {
 		if server == r.signer.ServerName || asked == backfillServers {
 			continue
 		}
@@ -55,6 +55,7 @@ func (r *Rooms) backfill(ctx context.Context, room *storage.Room, after, before 
 			return found, ctx.Err()
 		}
 		if err != nil {
+			r.failing.note(server, r.remote.Unavailable(err))
 			r.log.Info("another server does not give older events", "room", room.ID, "server", server, "error", err)
 		}
 	}

@@ -434,3 +434,35 @@ func TestReadersFillAGapAtOnce(t *testing.T) {
 		readers.Wait()
 	})
 }
+
+// A server that does not answer is asked for older events once, and not for every page, though
+// most of the room's members are its own (F52).
+func TestReadersAskFailingServersLast(t *testing.T) {
+	eachNetwork(t, 3, func(t *testing.T, net *network) {
+		a, b, c := net.at("a"), net.at("b"), net.at("c")
+		alice, bob := userOf("a", "alice"), userOf("b", "bob")
+		roomID := create(t, a.rooms, roomserver.RoomDraft{Creator: alice, Preset: "public_chat"})
+		var want []string
+		for i := range 40 {
+			want = append(want, fmt.Sprint(i))
+			say(t, a.rooms, roomID, alice, want[i])
+		}
+		for _, user := range []string{"alice", "bob", "carol"} {
+			c.join(roomID, userOf("c", user), "a")
+			net.deliver()
+		}
+		b.join(roomID, bob, "a")
+		net.deliver()
+		c.down, net.dialed = true, nil
+		if diff := cmp.Diff(want, bodies(t, b.rooms, roomID, bob)); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		asked := map[string]int{}
+		for _, server := range net.dialed {
+			asked[server]++
+		}
+		if asked["c.test"] != 1 || asked["a.test"] < 3 {
+			t.Errorf("asked: %v", asked)
+		}
+	})
+}

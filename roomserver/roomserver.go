@@ -45,6 +45,7 @@ type Rooms struct {
 	inbound        *turns        // one at a time takes events of other servers into a room
 	turnWait       time.Duration // how long events wait for their turn
 	patience       *patience
+	failing        *failing
 	states         *states
 	lastCreate     lastCreate
 }
@@ -59,7 +60,7 @@ func New(o Options) *Rooms {
 	return &Rooms{
 		db: o.DB, signer: o.Signer, defaultVersion: o.DefaultVersion, log: o.Logger,
 		remote: o.Remote, identity: o.Identity, admitSender: o.AdmitSender, admitInvitee: o.AdmitInvitee,
-		hot: newHotRooms(o.DB), inbound: newTurns(), turnWait: inboundWait, patience: newPatience(), states: newStates(),
+		hot: newHotRooms(o.DB), inbound: newTurns(), turnWait: inboundWait, patience: newPatience(), failing: newFailing(), states: newStates(),
 	}
 }
 

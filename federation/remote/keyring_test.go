@@ -151,6 +151,8 @@ func (k *KeyRing) one(t testing.TB, c matrix.Claim) error {
 	return k.Verify(t.Context(), []matrix.Claim{c})[0]
 }
 
+// TestVerify: a signature counts that its server has made. One with the key of a policy server
+// is none of these, whoever has that key (F54).
 func TestVerify(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -24,7 +24,7 @@ const (
 )
 
 // backfill fetches what is missing before the latest event with a gap that lies within
-// an order of after <= order < before. It tells whether anything was found.
+// an order of after <= order <= before. It tells whether anything was found.
 func (r *Rooms) backfill(ctx context.Context, room *storage.Room, after, before int64, limit int) (bool, error) {
 	gap, err := r.gapWithin(ctx, room.Number, after, before)
 	if err != nil || len(gap) == 0 {
@@ -63,12 +63,12 @@ func (r *Rooms) backfill(ctx context.Context, room *storage.Room, after, before 
 }
 
 // gapWithin are the missing events before the latest event that has some and lies in
-// after <= order < before.
+// after <= order <= before: a page that begins before an event begins with its gap.
 func (r *Rooms) gapWithin(ctx context.Context, room int64, after, before int64) ([]storage.MissingEvent, error) {
 	all, err := r.db.MissingEvents(ctx, room)
 	var gap []storage.MissingEvent
 	for _, m := range all {
-		if m.ChildOrder >= after && m.ChildOrder < before && (len(gap) == 0 || m.Child == gap[0].Child) {
+		if m.ChildOrder >= after && m.ChildOrder <= before && (len(gap) == 0 || m.Child == gap[0].Child) {
 			gap = append(gap, m)
 		}
 	}
@@ -94,14 +94,8 @@ func (in *intake) fill(ctx context.Context, gap []storage.MissingEvent, events [
 	if events = byAncestry(ancestors(missingOf(gap), events)); len(events) == 0 {
 		return false, nil
 	}
-	open, err := in.open(ctx, events)
-	if err != nil {
+	if events, err = in.stated(ctx, gap, events); err != nil {
 		return false, err
-	}
-	for _, e := range open {
-		if err := in.claimState(ctx, e); err != nil {
-			return false, err
-		}
 	}
 	if err := in.fetchAuth(ctx, events); err != nil {
 		return false, err
@@ -127,6 +121,55 @@ func (r *Rooms) sameGap(ctx context.Context, room int64, gap []storage.MissingEv
 	slices.Sort(now)
 	slices.Sort(then)
 	return slices.Equal(now, then), err
+}
+
+// stated are the events with the states before the oldest of them: the one that is known
+// after them as far as none of them changes it, otherwise what the other server tells. If
+// that tells nothing, only the events are left whose state is known.
+func (in *intake) stated(ctx context.Context, gap []storage.MissingEvent, events []*matrix.Event) ([]*matrix.Event, error) {
+	run, state, err := in.unchanging(ctx, gap, events)
+	if err != nil {
+		return nil, err
+	}
+	if len(run) < len(events) {
+		if err = in.claimStates(ctx, events); err == nil || ctx.Err() != nil || len(run) == 0 {
+			return events, err
+		}
+		in.rooms.log.Info("another server tells no state of older events", "room", in.room.ID, "server", in.origin, "error", err)
+		clear(in.claimed)
+	}
+	in.claimed[run[0].ID] = []stateAt{state}
+	return run, nil
+}
+
+// claimStates asks for the states before the events that follow what is not known.
+func (in *intake) claimStates(ctx context.Context, events []*matrix.Event) error {
+	open, err := in.open(ctx, events)
+	for _, e := range open {
+		if err == nil {
+			err = in.claimState(ctx, e)
+		}
+	}
+	return err
+}
+
+// unchanging are those of the events, oldest first, that a gap's child follows one by one
+// and that change no state: before each of them it is what it is before the child.
+func (in *intake) unchanging(ctx context.Context, gap []storage.MissingEvent, events []*matrix.Event) (run []*matrix.Event, state stateAt, err error) {
+	children, err := in.rooms.db.EventsByPos(ctx, []int64{int64(gap[0].Child)})
+	if err != nil || len(children) == 0 || len(children[0].PrevEvents()) != 1 || children[0].StateBefore == 0 {
+		return nil, stateAt{}, err
+	}
+	byID := make(map[string]*matrix.Event, len(events))
+	for _, e := range events {
+		byID[e.ID] = e
+	}
+	for e := byID[gap[0].EventID]; e != nil && e.StateKey == nil && len(e.PrevEvents()) == 1; e = byID[e.PrevEvents()[0]] {
+		delete(byID, e.ID)
+		run = append(run, e)
+	}
+	slices.Reverse(run)
+	return run, stateAt{id: children[0].StateBefore}, nil
 }
 
 // missingOf are the ids of the events that are missing.

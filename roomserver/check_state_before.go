@@ -76,7 +76,7 @@ func (r *Rooms) wholeOf(ctx context.Context, s stateAt) ([]change, error) {
 // stateBefore is the room's state before an event that follows these: their states
 // resolved. claimed are what another server says of those whose state is not
 // known; nil otherwise.
-func (r *Rooms) stateBefore(ctx context.Context, room *storage.Room, previous map[string]storage.KnownEvent, claimed [][]change) (stateAt, error) {
+func (r *Rooms) stateBefore(ctx context.Context, room *storage.Room, previous map[string]storage.KnownEvent, claimed []stateAt) (stateAt, error) {
 	var states []stateAt
 	seen := map[int64]bool{}
 	for _, p := range previous {
@@ -85,9 +85,7 @@ func (r *Rooms) stateBefore(ctx context.Context, room *storage.Room, previous ma
 			states = append(states, stateAt{id: p.StateAfter})
 		}
 	}
-	for _, state := range claimed {
-		states = append(states, stateAt{whole: state})
-	}
+	states = append(states, claimed...)
 	if len(states) == 1 {
 		return states[0], nil
 	}

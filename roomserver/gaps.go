@@ -171,7 +171,7 @@ func (in *intake) claimState(ctx context.Context, e *matrix.Event) error {
 	if err != nil {
 		return err
 	}
-	var states [][]change
+	var states []stateAt
 	for _, id := range e.PrevEvents() {
 		if stored[id].StateAfter != 0 {
 			continue
@@ -182,14 +182,14 @@ func (in *intake) claimState(ctx context.Context, e *matrix.Event) error {
 			states = nil
 			break
 		}
-		states = append(states, state)
+		states = append(states, stateAt{whole: state})
 	}
 	if states == nil {
 		state, err := in.claimedState(ctx, e.ID, false)
 		if err != nil {
 			return err
 		}
-		states = [][]change{state}
+		states = []stateAt{{whole: state}}
 	}
 	in.claimed[e.ID] = states
 	return nil

@@ -63,6 +63,9 @@ func (p *peer) Backfill(ctx context.Context, server, roomID string, from []strin
 
 func (p *peer) StateIDs(ctx context.Context, server, roomID, eventID string) (state, auth []string, err error) {
 	to, serving, err := p.ask(server)
+	if err == nil && to.silent {
+		err = errDown
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -82,7 +85,10 @@ func (p *peer) StateIDs(ctx context.Context, server, roomID, eventID string) (st
 }
 
 func (p *peer) State(ctx context.Context, server, roomID, eventID string) (state, auth []json.RawMessage, err error) {
-	_, serving, err := p.ask(server)
+	to, serving, err := p.ask(server)
+	if err == nil && to.silent {
+		err = errDown
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"testing"
@@ -44,6 +45,7 @@ type peer struct {
 	down    bool // nobody reaches it
 	mute    bool // it answers no questions about rooms
 	lies    lies
+	silent  bool // it tells nobody the state at an event
 }
 
 var errDown = errors.New("the server is down")
@@ -569,5 +571,63 @@ func TestGapsAreFilled(t *testing.T) {
 				t.Errorf("%d missed (-want +got):\n%s", missed, diff)
 			}
 		}
+	})
+}
+
+// readBack gives a page of messages backwards from a token.
+func readBack(t testing.TB, p *peer, roomID, userID string, from roomserver.Token, limit int) []roomserver.Shown {
+	t.Helper()
+	access := must[roomserver.Access](t)(p.rooms.Access(t.Context(), roomID, userID))
+	return must[roomserver.Page](t)(p.rooms.Messages(t.Context(), access, roomserver.PageQuery{Backwards: true, From: from, Limit: limit})).Events
+}
+
+// A page that begins right below an event finds what is missing before that: that is where
+// the timelines of /sync are cut off.
+func TestPageBeginsWithAGap(t *testing.T) {
+	eachNetwork(t, 2, func(t *testing.T, net *network) {
+		a, b := net.at("a"), net.at("b")
+		roomID := create(t, a.rooms, roomserver.RoomDraft{Creator: userOf("a", "alice"), Preset: "public_chat"})
+		say(t, a.rooms, roomID, userOf("a", "alice"), "before")
+		b.join(roomID, userOf("b", "bob"), "a")
+		room := must[storage.Room](t)(b.db.RoomByID(t.Context(), roomID))
+		last := must[[]storage.Event](t)(b.db.EventsBackward(t.Context(), room.Number, math.MaxInt64, 0, 1))
+		if len(last) != 1 || last[0].Type != "m.room.member" {
+			t.Fatalf("the last event is %v", last)
+		}
+		found := readBack(t, b, roomID, userOf("b", "bob"), roomserver.TokenBefore(&last[0]), 5)
+		if len(found) != 5 || found[0].ContentString("body") != "before" {
+			t.Errorf("%d events before the join", len(found))
+		}
+	})
+}
+
+// Messages that change nothing can be read back though nobody tells the state before
+// them, up to the last event that changed it.
+func TestBackfillWithoutStates(t *testing.T) {
+	eachNetwork(t, 2, func(t *testing.T, net *network) {
+		a, b := net.at("a"), net.at("b")
+		roomID := create(t, a.rooms, roomserver.RoomDraft{Creator: userOf("a", "alice"), Preset: "public_chat"})
+		var old []string
+		for i := range 30 {
+			old = append(old, fmt.Sprint("old ", i))
+			say(t, a.rooms, roomID, userOf("a", "alice"), old[i])
+		}
+		setState(t, a.rooms, roomID, userOf("a", "alice"), "m.room.topic", `{"topic":"new"}`)
+		var want []string
+		for i := range 30 {
+			want = append(want, fmt.Sprint("new ", i))
+			say(t, a.rooms, roomID, userOf("a", "alice"), want[i])
+		}
+		a.silent = true
+		b.join(roomID, userOf("b", "bob"), "a")
+		if diff := cmp.Diff(want, bodies(t, b.rooms, roomID, userOf("b", "bob"))); diff != "" {
+			t.Errorf("without states (-want +got):\n%s", diff)
+		}
+		a.silent = false
+		if diff := cmp.Diff(append(old, want...), bodies(t, b.rooms, roomID, userOf("b", "bob"))); diff != "" {
+			t.Errorf("with states (-want +got):\n%s", diff)
+		}
+		net.deliver()
+		net.agree(roomID, "a", "b")
 	})
 }

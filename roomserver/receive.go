@@ -110,7 +110,7 @@ func known(events []*matrix.Event) []*matrix.Event {
 }
 
 func (r *Rooms) newIntake(origin string, room *storage.Room) *intake {
-	return &intake{rooms: r, origin: origin, room: room, verdicts: map[string]error{}, rejected: map[string]bool{}, claimed: map[string][][]change{}, outliers: map[string]struct{}{}}
+	return &intake{rooms: r, origin: origin, room: room, verdicts: map[string]error{}, rejected: map[string]bool{}, claimed: map[string][]stateAt{}, outliers: map[string]struct{}{}}
 }
 
 // take places events, whose signatures and hashes were checked, in the room's graph, and
@@ -136,7 +136,7 @@ type intake struct {
 	room     *storage.Room
 	verdicts map[string]error          // of the events that were rejected or cannot be judged
 	rejected map[string]bool           // those that were stored as rejected
-	claimed  map[string][][]change     // by event, the states before it that the origin says are so
+	claimed  map[string][]stateAt      // by event, the states before it that the origin says are so
 	outliers map[string]struct{}       // those of the events that are stored, and have no place in the graph
 	relay    bool                      // this server passes the events on to the others in the room
 	orders   map[string]int64          // places in the room's order, of events from before a gap

@@ -39,7 +39,9 @@ func (o *Origin) LogUser() string { return o.Server }
 // origin authenticates a request of another server.
 func (a *API) origin(r *http.Request) (*Origin, error) {
 	given, err := xmatrix.Parse(r.Header["Authorization"])
-	if err != nil {
+	if errors.Is(err, xmatrix.ErrServerName) {
+		return nil, matrix.InvalidParam.With("The Authorization header names a server as no server is named").Because(err)
+	} else if err != nil {
 		return nil, errUnauthorized.With("The Authorization header is missing or malformed").Because(err)
 	}
 	switch {

@@ -24,6 +24,9 @@ const (
 // ErrMissing is returned by [Parse] when there is no X-Matrix header at all.
 var ErrMissing = errors.New("there is no X-Matrix authorization")
 
+// ErrServerName is returned by [Parse] when what stands for a server's name can be none.
+var ErrServerName = errors.New("is not a server name")
+
 // Authorization is what the header says. Nothing in it is proven.
 type Authorization struct {
 	Origin      string // the server that sends the request
@@ -102,11 +105,14 @@ func fromParameters(params map[string]string) (*Authorization, error) {
 		}
 		a.Signature = long
 	}
+	if a.Origin == "" {
+		return nil, errors.New("origin is missing")
+	}
 	if !matrix.ValidServerName(a.Origin) {
-		return nil, errors.New("origin is not a server name")
+		return nil, fmt.Errorf("origin %w", ErrServerName)
 	}
 	if _, given := params["destination"]; given && !matrix.ValidServerName(a.Destination) {
-		return nil, errors.New("destination is not a server name")
+		return nil, fmt.Errorf("destination %w", ErrServerName)
 	}
 	version, ok := strings.CutPrefix(a.Key, "ed25519:")
 	if !ok || version == "" || len(a.Key) > maxKeyID || strings.ContainsFunc(version, func(r rune) bool { return !isTokenRune(r) }) {

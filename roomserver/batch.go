@@ -35,6 +35,7 @@ type batch struct {
 	new        bool // the room itself is made too
 	room       storage.Room
 	references []matrix.Reference
+	ends       map[string]int64          // as [hotRoom] has them
 	state      map[stateName]*stateEvent // what the batch itself changed
 	servers    map[string]int64          // as the batch leaves them
 	staged     []staged
@@ -47,6 +48,7 @@ type staged struct {
 	auth     []*stateEvent  // its auth events
 	redacted *storage.Event // what the event redacts, if it does
 	relay    bool           // another server's, that this one passes on
+	beside   int64          // the state before and after an event that follows not all ends of the room; 0 for others
 	outside  []string       // a server that has to be sent the event though it is not in the room
 	servers  []string       // which others have to be sent the event
 	stored   *storage.Event // once the transaction has given it its place
@@ -54,7 +56,7 @@ type staged struct {
 
 // begin starts a batch in a room that exists.
 func (r *Rooms) begin(hot *hotRoom) *batch {
-	return &batch{rooms: r, hot: hot, room: hot.room, references: hot.references, state: map[stateName]*stateEvent{}, servers: hot.servers}
+	return &batch{rooms: r, hot: hot, room: hot.room, references: hot.references, ends: hot.ends, state: map[stateName]*stateEvent{}, servers: hot.servers}
 }
 
 // beginNew starts the batch that makes a room.
@@ -159,8 +161,8 @@ func (b *batch) stage(ctx context.Context, s staged) error {
 		s.servers = b.rooms.others(s.Event.Event, slices.Clone(s.outside), before, b.servers)
 	}
 	b.staged = append(b.staged, s)
-	b.room.Depth, b.room.Extremities = max(b.room.Depth, s.Depth), []string{s.ID}
-	b.references = []matrix.Reference{s.Reference()}
+	b.room.Depth = max(b.room.Depth, s.Depth)
+	b.end(&s)
 	return nil
 }
 
@@ -238,7 +240,7 @@ func (b *batch) commit(ctx context.Context, more func(tx *storage.Tx, room int64
 		}
 		return err
 	}
-	b.hot.room, b.hot.references, b.hot.top, b.hot.servers = w.room, b.references, w.top, b.servers
+	b.hot.room, b.hot.references, b.hot.ends, b.hot.top, b.hot.servers = w.room, b.references, b.ends, w.top, b.servers
 	for name, e := range w.state {
 		b.hot.remember(name, e)
 		delete(b.hot.gone, name)
@@ -276,6 +278,9 @@ func (w *writing) events(ctx context.Context) error {
 		if err := w.event(ctx, &b.staged[i]); err != nil {
 			return err
 		}
+	}
+	if err := w.found(ctx); err != nil {
+		return err
 	}
 	w.room.State = w.top.id
 	if err := w.UpdateRoom(ctx, &w.room); err != nil {
@@ -319,6 +324,9 @@ func (w *writing) event(ctx context.Context, s *staged) error {
 	}
 	if w.top != nil {
 		e.StateBefore, e.StateAfter = w.top.id, w.top.id
+	}
+	if s.beside != 0 {
+		e.StateBefore, e.StateAfter = s.beside, s.beside
 	}
 	var before *stateEvent
 	if e.StateKey != nil {

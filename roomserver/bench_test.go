@@ -97,7 +97,6 @@ func BenchmarkReceiveBranch(b *testing.B) {
 			used, n := 0.0, 0
 			for b.Loop() {
 				b.StopTimer()
-				var raws []json.RawMessage
 				setState(b, here.rooms, roomID, userOf("a", "alice"), "m.room.topic", fmt.Sprintf(`{"topic":"a%d"}`, n))
 				for range 50 {
 					if n++; n%10 == 0 {
@@ -106,11 +105,7 @@ func BenchmarkReceiveBranch(b *testing.B) {
 						say(b, there.rooms, roomID, userOf("b", "bob"), "hello")
 					}
 				}
-				there.gather()
-				for _, e := range there.queues[here.name] {
-					raws = append(raws, e.JSON)
-				}
-				delete(there.queues, here.name)
+				raws := there.outgoing(here)
 				before := cpu()
 				b.StartTimer()
 				refused, err := here.rooms.Receive(b.Context(), there.name, roomID, raws)

@@ -35,6 +35,7 @@ type hotRoom struct {
 
 	room       storage.Room
 	references []matrix.Reference // the extremities
+	ends       map[string]int64   // the states after them, if there are several; not to be changed
 	top        *packed            // the current state
 	state      map[stateName]*stateEvent
 	gone       map[stateName]int64 // the numbers of what the state had and has no more
@@ -137,7 +138,7 @@ func (hot *hotRoom) load(ctx context.Context, db *storage.DB, roomID string) err
 	for _, e := range events {
 		references = append(references, e.Reference())
 	}
-	hot.room, hot.top, hot.references = room, top, references
+	hot.room, hot.top, hot.references, hot.ends = room, top, references, endsOf(events)
 	hot.state = map[stateName]*stateEvent{}
 	hot.loaded = true
 	return nil

@@ -143,6 +143,10 @@ type intake struct {
 	redacted map[string]*storage.Event // by event id: the redactions of events that came before these
 
 	answered, silent bool // the origin did, or did not, answer what was asked
+
+	// What is known of the room while events beside others are checked.
+	besideChecker *checker
+	besideAuth    map[besideKey][]*authrules.Event
 }
 
 // unknown are those of the events that have no place in the graph yet, each after those
@@ -165,7 +169,7 @@ func (in *intake) unknown(ctx context.Context, events []*matrix.Event) ([]*matri
 }
 
 // place judges the events and stores them. Those that simply follow on the end of the
-// room go into one transaction; the others have one each.
+// room, or merely lengthen a branch of it, go into one transaction; the others have one each.
 func (in *intake) place(ctx context.Context, hot *hotRoom, events []*matrix.Event) (err error) {
 	if !hot.room.Resident {
 		for _, e := range events {
@@ -187,9 +191,12 @@ func (in *intake) place(ctx context.Context, hot *hotRoom, events []*matrix.Even
 		if err != nil {
 			return err
 		}
-		if follows {
+		switch {
+		case follows:
 			err = in.append(ctx, b, a)
-		} else {
+		case in.besides(b, a):
+			err = in.beside(ctx, b, a)
+		default:
 			err = in.aside(ctx, b, a)
 		}
 		var told *matrix.Error
@@ -208,8 +215,7 @@ func (in *intake) place(ctx context.Context, hot *hotRoom, events []*matrix.Even
 // leaves it, and has nothing to do with redactions but of what is stored.
 func (in *intake) follows(ctx context.Context, b *batch, a *arrival) (bool, error) {
 	previous := a.PrevEvents()
-	_, stored := in.outliers[a.ID]
-	if stored || in.orders != nil || in.claimed[a.ID] != nil || in.redacted[a.ID] != nil || len(previous) != len(b.room.Extremities) ||
+	if !in.plain(a) || len(previous) != len(b.room.Extremities) ||
 		slices.ContainsFunc(previous, func(id string) bool { return !slices.Contains(b.room.Extremities, id) }) {
 		return false, nil
 	}
@@ -218,6 +224,13 @@ func (in *intake) follows(ctx context.Context, b *batch, a *arrival) (bool, erro
 	}
 	target, err := in.rooms.db.KnownEvents(ctx, []string{a.Redacts})
 	return len(target) > 0, err
+}
+
+// plain tells whether an event is new, has its place at an end of the room, and was not
+// redacted before it came.
+func (in *intake) plain(a *arrival) bool {
+	_, stored := in.outliers[a.ID]
+	return !stored && in.orders == nil && in.claimed[a.ID] == nil && in.redacted[a.ID] == nil
 }
 
 // append stages an event at the end of the room, or rejects it.
@@ -252,6 +265,7 @@ func (in *intake) aside(ctx context.Context, b *batch, a *arrival) error {
 	if err := b.commit(ctx, nil); err != nil {
 		return err
 	}
+	in.besideChecker, in.besideAuth = nil, nil // what they know may change
 	verdict := in.fork(ctx, b.hot, a)
 	if err := b.hot.reload(ctx, in.rooms.db, in.room.ID); err != nil {
 		return err

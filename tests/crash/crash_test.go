@@ -43,7 +43,26 @@ func TestKill9(t *testing.T) {
 				o.Cluster = harness.DurableCluster(t).URL
 			}
 			srv := harness.Start(t, engine, o)
-			survive(t, srv, cycles(t), func() error { return errors.Join(srv.Kill(), srv.Start()) })
+			survive(t, cycles(t), func(*rand.Rand) error { return errors.Join(srv.Kill(), srv.Start()) }, srv)
+		})
+	}
+}
+
+// Two servers share a room. Now the one is killed at a random moment, now the other; what
+// was answered is there in the end at both.
+func TestKill9Federation(t *testing.T) {
+	for _, engine := range []string{harness.SQLite, harness.Postgres} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			o := harness.Options{Durable: true}
+			if engine == harness.Postgres {
+				o.Cluster = harness.DurableCluster(t).URL
+			}
+			servers := harness.StartFederation(t, engine, 2, o)
+			survive(t, cycles(t), func(random *rand.Rand) error {
+				srv := servers[random.IntN(len(servers))]
+				return errors.Join(srv.Kill(), srv.Start())
+			}, servers...)
 		})
 	}
 }
@@ -60,7 +79,7 @@ func TestPostgresStopsAtOnce(t *testing.T) {
 		}
 	})
 	srv := harness.Start(t, harness.Postgres, harness.Options{Durable: true, Cluster: cluster.URL, MayFail: true})
-	survive(t, srv, max(2, cycles(t)/10), func() error { return control("restart") })
+	survive(t, max(2, cycles(t)/10), func(*rand.Rand) error { return control("restart") }, srv)
 }
 
 // postgresControl is pg_ctl for a cluster, in the mode immediate.
@@ -110,15 +129,15 @@ func postgresAccount(t *testing.T) *syscall.Credential {
 
 // survive lets users write and read, strikes so many times, and checks that nothing was
 // lost and nothing came twice.
-func survive(t *testing.T, srv *harness.Server, times int, strike func() error) {
+func survive(t *testing.T, times int, strike func(random *rand.Rand) error, servers ...*harness.Server) {
 	seed := rand.Uint64()
 	random := rand.New(rand.NewPCG(seed, 9))
-	w := newWorld(t, srv, seed)
+	w := newWorld(t, seed, servers...)
 	w.begin()
 	for i := range times {
 		time.Sleep(100*time.Millisecond + time.Duration(random.Int64N(int64(900*time.Millisecond))))
 		begin := time.Now()
-		if err := strike(); err != nil {
+		if err := strike(random); err != nil {
 			t.Fatalf("seed %d, strike %d: %v", seed, i+1, err)
 		}
 		t.Logf("strike %d: back after %v", i+1, time.Since(begin).Round(time.Millisecond))

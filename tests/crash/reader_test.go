@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"beep/tests/harness"
 )
@@ -12,7 +13,7 @@ import (
 type reader struct {
 	world  *world
 	client *harness.Client
-	end    atomic.Pointer[string] // the last event, once it is known; "" to stop at once
+	goal   atomic.Pointer[goal] // once it is known
 	events []string
 	seen   map[string]bool
 	data   int64 // the last value of the account data
@@ -20,11 +21,14 @@ type reader struct {
 
 const readFilter = `{"room":{"timeline":{"limit":20}},"presence":{"types":[]}}`
 
+// goal are the events that a reader has to get.
+type goal struct {
+	events []string
+	by     time.Time
+}
+
 func (r *reader) read() {
-	for {
-		if end := r.end.Load(); end != nil && (*end == "" || r.seen[*end]) {
-			return
-		}
+	for !r.done() {
 		query := harness.Query("since", r.client.Since, "timeout", "1000", "filter", readFilter, "set_presence", "offline")
 		answer := persist(r.world.t, r.client, http.MethodGet, "/v3/sync"+query, nil)
 		if answer == nil {
@@ -33,6 +37,20 @@ func (r *reader) read() {
 		r.take(answer)
 		r.client.Since = answer.At("next_batch").Str()
 	}
+}
+
+// done tells whether the reader has got everything, or waits in vain.
+func (r *reader) done() bool {
+	goal := r.goal.Load()
+	if goal == nil {
+		return false
+	}
+	lacking := slices.DeleteFunc(slices.Clone(goal.events), func(id string) bool { return r.seen[id] })
+	if len(lacking) > 0 && time.Now().After(goal.by) {
+		r.world.t.Errorf("%s does not get %d of %d events: %.3q", r.client.UserID, len(lacking), len(goal.events), lacking)
+		return true
+	}
+	return len(lacking) == 0 || r.world.t.Failed()
 }
 
 // take notes the events of an answer, and those of a gap before it.

@@ -17,12 +17,15 @@ const (
 	writers = 4
 	// patience is how long a request may go unanswered, over restarts and all.
 	patience = 60 * time.Second
+	// arrival is how long it may take until everybody has everything.
+	arrival = 5 * time.Minute
 )
 
-// world is a room with users who write and read.
+// world is a room with users who write and read, at one server or at several.
 type world struct {
 	t       *testing.T
 	room    string
+	servers int
 	first   string // the event before all others
 	writers []*writer
 	readers []*reader
@@ -31,15 +34,19 @@ type world struct {
 	reading sync.WaitGroup
 }
 
-func newWorld(t *testing.T, srv *harness.Server, seed uint64) *world {
-	w := &world{t: t, stop: make(chan struct{})}
-	owner := srv.Register(t, "owner")
+func newWorld(t *testing.T, seed uint64, servers ...*harness.Server) *world {
+	w := &world{t: t, stop: make(chan struct{}), servers: len(servers)}
+	owner := servers[0].Register(t, "owner")
 	w.room = owner.CreateRoom(harness.Object{"preset": "public_chat", "power_level_content_override": harness.Object{"state_default": 0}})
 	for i := range writers {
 		c := owner
 		if i > 0 {
-			c = srv.Register(t, "writer")
+			c = servers[i%len(servers)].Register(t, "writer")
+			owner.Change("invite", w.room, c).OK() // so that its server knows whom to ask
 			c.Join(w.room)
+			harness.Await(t, c.UserID+" is in the room", func() bool {
+				return owner.State(w.room, "m.room.member", c.UserID).OK().At("membership").Str() == "join"
+			})
 		}
 		w.writers = append(w.writers, &writer{world: w, me: i, client: c.Unchecked(), random: rand.New(rand.NewPCG(seed, uint64(i)))})
 		w.readers = append(w.readers, &reader{world: w, client: c.Login(nil).Unchecked(), seen: map[string]bool{}})
@@ -66,12 +73,14 @@ func (w *world) begin() {
 func (w *world) end() {
 	close(w.stop)
 	w.writing.Wait()
-	last := ""
-	if r := w.writers[0].persist(http.MethodPut, harness.Path("/v3/rooms/%s/send/org.example.last/last", w.room), harness.Object{}); r != nil {
-		last = r.At("event_id").Str()
+	all := &goal{by: time.Now().Add(arrival)}
+	for _, wr := range w.writers {
+		for _, a := range append(wr.events, wr.states...) {
+			all.events = append(all.events, a.event)
+		}
 	}
 	for _, reader := range w.readers {
-		reader.end.Store(&last)
+		reader.goal.Store(all)
 	}
 	w.reading.Wait()
 }

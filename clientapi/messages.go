@@ -166,6 +166,11 @@ func (a *API) eventContext(ctx context.Context, who *account.Caller, req *contex
 	if req.Limit != nil && *req.Limit == 0 {
 		limit = 0 // the event and the state alone
 	}
+	if !filter.LazyLoadMembers {
+		if err := a.rooms.AwaitMembers(ctx, req.RoomID); err != nil {
+			return nil, err
+		}
+	}
 	found, err := a.rooms.Context(ctx, req.RoomID, who.UserID, req.EventID, limit, filter.AllowsEvent)
 	if err != nil {
 		return nil, err

@@ -77,8 +77,23 @@ func (r *Rooms) peek(ctx context.Context, room int64) error {
 	return err
 }
 
+// Settled is the access as of when all members of the room are known: it waits for them.
+func (r *Rooms) Settled(ctx context.Context, a Access) (Access, error) {
+	if !a.Room.Partial() || a.Left != 0 {
+		return a, nil
+	}
+	if err := r.AwaitMembers(ctx, a.Room.ID); err != nil {
+		return a, err
+	}
+	return r.Access(ctx, a.Room.ID, a.UserID)
+}
+
 // State is the state that the access shows.
 func (r *Rooms) State(ctx context.Context, a Access) ([]*ClientEvent, error) {
+	a, err := r.Settled(ctx, a)
+	if err != nil {
+		return nil, err
+	}
 	if a.Left == 0 {
 		entries, err := r.db.CurrentState(ctx, a.Room.Number)
 		return r.renderEntries(ctx, entries, err)
@@ -120,6 +135,11 @@ func (r *Rooms) stateAt(ctx context.Context, state int64) ([]*ClientEvent, error
 func (r *Rooms) StateEvent(ctx context.Context, a Access, eventType, stateKey string) (*ClientEvent, error) {
 	var e storage.Event
 	var err error
+	if eventType == "m.room.member" && stateKey != a.UserID {
+		if a, err = r.Settled(ctx, a); err != nil {
+			return nil, err
+		}
+	}
 	if a.Left == 0 {
 		var entry storage.StateEntry
 		entry, err = r.db.CurrentStateEvent(ctx, a.Room.Number, eventType, stateKey)
@@ -171,6 +191,10 @@ func (r *Rooms) Members(ctx context.Context, a Access, q MembersQuery) ([]*Clien
 	if a.Membership == "" {
 		return nil, errNotInRoom
 	}
+	a, err := r.Settled(ctx, a)
+	if err != nil {
+		return nil, err
+	}
 	state := a.State
 	if q.At != 0 {
 		at, err := r.stateUpTo(ctx, a.Room.Number, q.At)
@@ -182,7 +206,6 @@ func (r *Rooms) Members(ctx context.Context, a Access, q MembersQuery) ([]*Clien
 		}
 	}
 	var events []*ClientEvent
-	var err error
 	if a.Left == 0 && state == a.Room.State {
 		events, err = r.currentMembers(ctx, a.Room.Number)
 	} else {

@@ -92,7 +92,7 @@ func (r *Rooms) DeleteAlias(ctx context.Context, alias, userID string, admin boo
 	} else if err != nil {
 		return err
 	}
-	return r.hot.with(ctx, a.RoomID, func(hot *hotRoom) error {
+	return r.with(ctx, a.RoomID, func(hot *hotRoom) error {
 		b := r.begin(hot)
 		powerful, err := b.maySetCanonical(ctx, userID)
 		if err != nil {

@@ -33,6 +33,7 @@ type batch struct {
 	rooms      *Rooms
 	hot        *hotRoom
 	new        bool // the room itself is made too
+	arrived    bool // the events are other servers', which may be of members that are not known yet
 	room       storage.Room
 	references []matrix.Reference
 	ends       map[string]int64          // as [hotRoom] has them
@@ -59,6 +60,13 @@ func (r *Rooms) begin(hot *hotRoom) *batch {
 	return &batch{rooms: r, hot: hot, room: hot.room, references: hot.references, ends: hot.ends, state: map[stateName]*stateEvent{}, servers: hot.servers}
 }
 
+// beginIntake starts a batch of events that other servers have made.
+func (r *Rooms) beginIntake(hot *hotRoom) *batch {
+	b := r.begin(hot)
+	b.arrived = true
+	return b
+}
+
 // beginNew starts the batch that makes a room.
 func (r *Rooms) beginNew(v matrix.RoomVersion) *batch {
 	hot := &hotRoom{state: map[stateName]*stateEvent{}}
@@ -66,6 +74,7 @@ func (r *Rooms) beginNew(v matrix.RoomVersion) *batch {
 }
 
 // current is the state event as the batch leaves it, nil if there is none.
+// errMembersUnknown: a partial state does not tell.
 func (b *batch) current(ctx context.Context, name stateName) (*stateEvent, error) {
 	if e, ok := b.state[name]; ok {
 		return e, nil
@@ -73,7 +82,11 @@ func (b *batch) current(ctx context.Context, name stateName) (*stateEvent, error
 	if b.new {
 		return nil, nil
 	}
-	return b.hot.current(ctx, &b.rooms.db.Reader, name)
+	e, err := b.hot.current(ctx, &b.rooms.db.Reader, name)
+	if e == nil && err == nil && b.room.Partial() && !b.arrived && name.Type == "m.room.member" {
+		err = errMembersUnknown
+	}
+	return e, err
 }
 
 // powerLevels are the room's create event and power levels as the batch leaves them.
@@ -352,7 +365,9 @@ func (w *writing) change(ctx context.Context, s *staged, e *storage.Event) (befo
 	if before != nil {
 		now.key = before.key
 		e.Replaces = stream.Pos(before.pos)
-	} else if key := w.batch.hot.gone[name]; key != 0 {
+	} else if key, err := w.goneKey(ctx, name); err != nil {
+		return nil, err
+	} else if key != 0 {
 		now.key = key
 	}
 	if w.top, err = w.batch.rooms.states.extend(ctx, &w.Reader, w.top, int64(e.Pos), []change{{now.key, now.pos}}); err != nil {
@@ -364,6 +379,19 @@ func (w *writing) change(ctx context.Context, s *staged, e *storage.Event) (befo
 	}
 	w.state[name] = now
 	return before, w.SetCurrentState(ctx, w.room.Number, stateKeyOf(now, e.Pos))
+}
+
+// goneKey is the number of a type and key that the state has no event for, but had one,
+// or of which other servers have told; 0 if it has none yet.
+func (w *writing) goneKey(ctx context.Context, name stateName) (int64, error) {
+	if key := w.batch.hot.gone[name]; key != 0 || w.batch.new {
+		return key, nil
+	}
+	k, err := w.StateKeyByName(ctx, w.room.Number, name.Type, name.StateKey) // it may have come since the room was read
+	if errors.Is(err, storage.ErrNotFound) {
+		return 0, nil
+	}
+	return k.Key, err
 }
 
 // stateKeyOf is the row of an event that is state since pos.
@@ -402,6 +430,7 @@ func (w *writing) finish(ctx context.Context, s *staged, before *stateEvent) err
 	if before != nil {
 		rendered.Replaced = before.Event.Event
 	}
+	rendered.Partial = w.room.Partial()
 	rendered.StrippedState, rendered.Servers = s.draft.StrippedState, s.servers
 	w.Publish(stream.Entry{Pos: e.Pos, Kind: stream.Event, Room: e.Room, User: e.Sender, Value: rendered, Size: 2 * len(e.JSON)})
 	return nil

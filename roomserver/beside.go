@@ -41,7 +41,7 @@ func (in *intake) beside(ctx context.Context, b *batch, a *arrival) error {
 	}
 	err := in.besideChecker.checkAuthEvents(ctx, a)
 	if err == nil {
-		err = in.checkBeside(ctx, state, a)
+		err = in.checkBeside(ctx, b, state, a)
 	}
 	if err == nil {
 		err = b.checkCurrent(ctx, a)
@@ -62,7 +62,7 @@ type besideKey struct {
 }
 
 // checkBeside is checkStateBefore for events beside others, which come in numbers.
-func (in *intake) checkBeside(ctx context.Context, state int64, a *arrival) error {
+func (in *intake) checkBeside(ctx context.Context, b *batch, state int64, a *arrival) error {
 	key := besideKey{state, a.Sender}
 	auth, known := in.besideAuth[key]
 	if !known {
@@ -72,7 +72,7 @@ func (in *intake) checkBeside(ctx context.Context, state int64, a *arrival) erro
 		}
 		in.besideAuth[key] = auth
 	}
-	return authrules.Allowed(a.Event, auth)
+	return authrules.Allowed(a.Event, a.withMembers(&b.room, auth))
 }
 
 // checkCurrent is checkCurrentState for an event that waits for the batch's commit.
@@ -81,7 +81,7 @@ func (b *batch) checkCurrent(ctx context.Context, a *arrival) error {
 	if err != nil {
 		return err
 	}
-	return authrules.Allowed(a.Event, rulesOf(all))
+	return authrules.Allowed(a.Event, a.withMembers(&b.room, rulesOf(all)))
 }
 
 // end makes an event an end of the room, in place of those that it follows.

@@ -10,12 +10,12 @@ import (
 // checkCurrentState is the last check on receipt: the room's current state allows the
 // event ("Checks performed on receipt of a PDU", 6). [matrix.Forbidden]: it does not,
 // and the event fails softly: nobody here sees it, unless others build upon it.
-func (r *Rooms) checkCurrentState(ctx context.Context, hot *hotRoom, e *authrules.Event) error {
-	auth, err := hot.authorising(ctx, &r.db.Reader, e.Names())
+func (r *Rooms) checkCurrentState(ctx context.Context, hot *hotRoom, a *arrival) error {
+	auth, err := hot.authorising(ctx, &r.db.Reader, a.Names())
 	if err != nil {
 		return err
 	}
-	return authrules.Allowed(e, auth)
+	return authrules.Allowed(a.Event, a.withMembers(&hot.room, auth))
 }
 
 // authorising are the events of the current state under these names.

@@ -16,13 +16,14 @@ type stateAt struct {
 
 // checkStateBefore is the fifth check on receipt: the room's state before the event
 // allows it ("Checks performed on receipt of a PDU", 5). [matrix.Forbidden]: it does
-// not, and the event is rejected.
-func (r *Rooms) checkStateBefore(ctx context.Context, room int64, e *authrules.Event, before stateAt) error {
-	auth, err := r.authorisingAt(ctx, room, before, e.Names())
+// not, and the event is rejected. In a partial state those members count whom the
+// event cites.
+func (r *Rooms) checkStateBefore(ctx context.Context, room *storage.Room, a *arrival, before stateAt) error {
+	auth, err := r.authorisingAt(ctx, room.Number, before, a.Names())
 	if err != nil {
 		return err
 	}
-	return authrules.Allowed(e, auth)
+	return authrules.Allowed(a.Event, a.withMembers(room, auth))
 }
 
 // authorisingAt are the events that a state has under these names.

@@ -338,7 +338,7 @@ func (w *forkWriting) newState(ctx context.Context, changes []change) (*packed, 
 // accept makes the event part of the room.
 func (w *forkWriting) accept(ctx context.Context, at stream.Pos) error {
 	rendered := NewClientEvent(w.stored)
-	rendered.Gap = len(w.missing) > 0
+	rendered.Gap, rendered.Partial = len(w.missing) > 0, w.room.Partial()
 	if w.redaction != nil {
 		rendered.Redaction = NewClientEvent(w.redaction)
 	}

@@ -144,7 +144,7 @@ func (r *Rooms) checkOffered(ctx context.Context, e *matrix.Event) error {
 func (r *Rooms) inviteRemote(ctx context.Context, roomID string, c MemberChange) error {
 	var invite *matrix.Event
 	var shown []json.RawMessage
-	err := r.hot.with(ctx, roomID, func(hot *hotRoom) error {
+	err := r.with(ctx, roomID, func(hot *hotRoom) error {
 		b := r.begin(hot)
 		if err := b.mayInvite(ctx, c.Target); err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 
@@ -31,6 +32,22 @@ func (r *Rooms) elsewhere(ctx context.Context, roomID string, via []string) (boo
 	}
 	servers, err := serversIn(ctx, r.db, room.Number)
 	return len(servers) > 0, err
+}
+
+// unknownHere tells whether the state of the room is partial and does not say what the user
+// is there: another server has to let the user in.
+func (r *Rooms) unknownHere(ctx context.Context, roomID, userID string) (bool, error) {
+	room, err := r.db.RoomByID(ctx, roomID)
+	if errors.Is(err, storage.ErrNotFound) || err == nil && !room.Partial() {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	m, err := r.db.MembershipIn(ctx, room.Number, userID)
+	if errors.Is(err, storage.ErrNotFound) {
+		return true, nil
+	}
+	return m.Membership != "join", err
 }
 
 // candidates are the servers to ask, in order: those that were named, that of the room's
@@ -173,7 +190,7 @@ func (r *Rooms) joinVia(ctx context.Context, server, roomID string, c MemberChan
 	if err != nil {
 		return err
 	}
-	answer, err := r.remote.SendJoin(ctx, server, join, false)
+	answer, err := r.remote.SendJoin(ctx, server, join, r.partial.isRunning())
 	if err != nil {
 		return err
 	}
@@ -265,6 +282,7 @@ type entrance struct {
 	room   storage.Room
 	join   *matrix.Event
 	state  []change // before the join
+	others []string // of a partial state: the servers that are in the room
 }
 
 // enter checks the state of the room that the other server gave, and takes the room in.
@@ -277,6 +295,11 @@ func (e *entrance) enter(ctx context.Context, answer *SendJoinAnswer) error {
 		return err
 	}
 	e.join = join
+	if answer.MembersOmitted {
+		e.room.Whole, e.others = storage.NotYet, answer.Servers[:min(len(answer.Servers), maxPartialServers)]
+	} else {
+		e.room.Whole = 0
+	}
 	state := r.checked(ctx, &e.room, answer.State)
 	chain := citedBy(append(slices.Clone(state), join), r.checked(ctx, &e.room, answer.AuthChain))
 	if err := e.checkCreate(ctx, state); err != nil {
@@ -293,7 +316,7 @@ func (e *entrance) enter(ctx context.Context, answer *SendJoinAnswer) error {
 	if err := r.newChecker(e.room.Number).checkAuthEvents(ctx, a); err != nil {
 		return notLetIn(err)
 	}
-	if err := r.checkStateBefore(ctx, e.room.Number, a.Event, stateAt{whole: e.state}); err != nil {
+	if err := r.checkStateBefore(ctx, &e.room, a, stateAt{whole: e.state}); err != nil {
 		return notLetIn(err)
 	}
 	return r.hot.alone(ctx, e.room.ID, func() error { return e.commit(ctx, a) })
@@ -361,7 +384,7 @@ func (e *entrance) commit(ctx context.Context, join *arrival) error {
 	if err != nil {
 		return err
 	}
-	gone, err := r.db.CurrentStateKeys(ctx, e.room.Number)
+	gone, err := e.gone(ctx)
 	if err != nil {
 		return err
 	}
@@ -370,10 +393,30 @@ func (e *entrance) commit(ctx context.Context, join *arrival) error {
 	if err != nil {
 		return err
 	}
-	return r.db.Write(ctx, func(tx *storage.Tx) error {
+	partial := storage.PartialRoom{Room: e.room.Number, RoomID: e.room.ID, Via: e.server}
+	err = r.db.Write(ctx, func(tx *storage.Tx) error {
 		w := &entering{Tx: tx, entrance: e, room: e.room, key: keys[name]}
-		return w.run(ctx, join, events, gone)
+		partial.Join, err = w.run(ctx, join, events, gone)
+		if err != nil || !e.room.Partial() {
+			return err
+		}
+		return tx.SetPartialRoom(ctx, partial)
 	})
+	if err == nil && e.room.Partial() {
+		r.partial.add(partial)
+	}
+	return err
+}
+
+// gone are the numbers of what is current state now and goes, unless the new state has it.
+// A partial state says nothing of the invites of users of this server.
+func (e *entrance) gone(ctx context.Context) ([]int64, error) {
+	gone, err := e.rooms.db.CurrentStateKeys(ctx, e.room.Number)
+	if err != nil || !e.room.Partial() {
+		return gone, err
+	}
+	invites, err := e.rooms.db.OutOfBandKeys(ctx, e.room.Number)
+	return slices.DeleteFunc(gone, func(key int64) bool { return slices.Contains(invites, key) }), err
 }
 
 func positionsOf(state []change) []int64 {
@@ -393,7 +436,7 @@ type entering struct {
 	servers map[string]int64
 }
 
-func (w *entering) run(ctx context.Context, join *arrival, state []storage.Event, gone []int64) error {
+func (w *entering) run(ctx context.Context, join *arrival, state []storage.Event, gone []int64) (stream.Pos, error) {
 	pos := w.Reserve()
 	if w.key == 0 {
 		w.key = int64(pos)
@@ -401,7 +444,7 @@ func (w *entering) run(ctx context.Context, join *arrival, state []storage.Event
 	before := &packed{id: int64(w.Reserve()), layer: fullLayer, changes: w.state}
 	after, err := w.rooms.states.extend(ctx, &w.Reader, before, int64(pos), []change{{w.key, int64(pos)}})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	stored := &storage.Event{Event: join.Event.Event, Pos: pos, At: pos, Order: int64(pos) * storage.OrderScale, Room: w.room.Number,
 		StateBefore: before.id, StateAfter: after.id}
@@ -410,33 +453,33 @@ func (w *entering) run(ctx context.Context, join *arrival, state []storage.Event
 	}
 	for _, s := range []*packed{before, after} {
 		if err := w.InsertState(ctx, s.row(w.room.Number)); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	replaced, err := w.currentState(ctx, stored, state, gone)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if replaced != nil {
 		stored.Replaces = replaced.Pos
 	}
 	if err := w.InsertEvent(ctx, stored); err != nil {
-		return err
+		return 0, err
 	}
 	if err := w.AddMissing(ctx, w.room.Number, pos, stored.Order, join.PrevEvents()); err != nil {
-		return err
+		return 0, err
 	}
 	w.room.State, w.room.Extremities, w.room.Depth = after.id, []string{join.ID}, join.Depth
 	if err := w.UpdateRoom(ctx, &w.room); err != nil {
-		return err
+		return 0, err
 	}
 	rendered := NewClientEvent(stored)
-	rendered.Gap = true
+	rendered.Gap, rendered.Partial = true, w.room.Partial()
 	if replaced != nil {
 		rendered.Replaced = replaced.Event
 	}
 	w.Publish(stream.Entry{Pos: pos, Kind: stream.Event, Room: w.room.Number, User: stored.Sender, Value: rendered, Size: 2 * len(stored.JSON)})
-	return nil
+	return pos, nil
 }
 
 // currentState replaces the current state by that before the join, with the join. It
@@ -467,6 +510,12 @@ func (w *entering) currentState(ctx context.Context, join *storage.Event, state 
 	rows = append(rows, w.row(join, w.key, join.Pos))
 	if err := w.SetCurrentStates(ctx, w.room.Number, rows); err != nil {
 		return nil, err
+	}
+	w.servers = maps.Clone(w.servers)
+	for _, server := range w.others {
+		if server != w.rooms.signer.ServerName {
+			w.servers[server]++ // for those whom nobody has named: the server stays when the others leave
+		}
 	}
 	before, err := serversIn(ctx, w.rooms.db, w.room.Number)
 	if err != nil {

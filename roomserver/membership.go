@@ -26,6 +26,9 @@ type MemberChange struct {
 func (r *Rooms) Join(ctx context.Context, roomID string, c MemberChange) error {
 	c.Target = c.Sender
 	remote, err := r.elsewhere(ctx, roomID, c.Via)
+	if err == nil && !remote {
+		remote, err = r.unknownHere(ctx, roomID, c.Target)
+	}
 	if err != nil {
 		return err
 	}
@@ -205,7 +208,7 @@ func (r *Rooms) Knock(ctx context.Context, roomID string, c MemberChange) error 
 // change runs fn with the target's member event, nil if there is none, and
 // stores what fn adds.
 func (r *Rooms) change(ctx context.Context, roomID, target string, fn func(context.Context, *batch, *stateEvent) error) error {
-	return r.hot.with(ctx, roomID, func(hot *hotRoom) error {
+	return r.with(ctx, roomID, func(hot *hotRoom) error {
 		b := r.begin(hot)
 		member, err := b.current(ctx, memberName(target))
 		if err != nil {

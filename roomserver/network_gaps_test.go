@@ -85,6 +85,13 @@ func (p *peer) StateIDs(ctx context.Context, server, roomID, eventID string) (st
 }
 
 func (p *peer) State(ctx context.Context, server, roomID, eventID string) (state, auth []json.RawMessage, err error) {
+	if p.hold != nil {
+		select {
+		case <-p.hold:
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		}
+	}
 	to, serving, err := p.ask(server)
 	if err == nil && to.silent {
 		err = errDown

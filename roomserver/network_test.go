@@ -29,7 +29,8 @@ type network struct {
 	servers  map[string]*peer
 	identity *identityServer
 	mu       sync.Mutex
-	dialed   []string // whom anybody wanted to reach, in order; guarded by mu
+	dialed   []string            // whom anybody wanted to reach, in order; guarded by mu
+	prepare  func(roomID string) // what [network.crowd] does before b joins; nil: nothing
 }
 
 // peer is one server.
@@ -45,7 +46,10 @@ type peer struct {
 	down    bool // nobody reaches it
 	mute    bool // it answers no questions about rooms
 	lies    lies
-	silent  bool // it tells nobody the state at an event
+	silent  bool               // it tells nobody the state at an event
+	old     storage.StateEntry // a membership that is over
+	stop    func()             // ends [peer.complete]
+	hold    chan struct{}      // until it is closed, the server waits for the states that it asks for; nil: it does not
 }
 
 var errDown = errors.New("the server is down")

@@ -30,7 +30,7 @@ func (r *Rooms) SetPublished(ctx context.Context, roomID, userID string, admin, 
 	if _, err := r.resident(ctx, roomID); err != nil {
 		return err
 	}
-	return r.hot.with(ctx, roomID, func(hot *hotRoom) error {
+	return r.with(ctx, roomID, func(hot *hotRoom) error {
 		may, err := r.begin(hot).maySetCanonical(ctx, userID)
 		if err != nil {
 			return err

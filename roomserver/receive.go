@@ -184,7 +184,7 @@ func (in *intake) place(ctx context.Context, hot *hotRoom, events []*matrix.Even
 	if in.redacted, err = in.rooms.earlyRedactions(ctx, in.room.Number, events); err != nil {
 		return err
 	}
-	b := in.rooms.begin(hot)
+	b := in.rooms.beginIntake(hot)
 	for _, e := range events {
 		a := &arrival{Event: authrules.New(e)}
 		follows, err := in.follows(ctx, b, a)
@@ -249,7 +249,7 @@ func (in *intake) append(ctx context.Context, b *batch, a *arrival) error {
 		c.known[e.ID] = e
 	}
 	if err = c.checkAuthEvents(ctx, a); err == nil {
-		err = authrules.Allowed(a.Event, rulesOf(all))
+		err = authrules.Allowed(a.Event, a.withMembers(&b.room, rulesOf(all)))
 	}
 	if err == nil {
 		return in.stage(ctx, b, a)
@@ -270,7 +270,7 @@ func (in *intake) aside(ctx context.Context, b *batch, a *arrival) error {
 	if err := b.hot.reload(ctx, in.rooms.db, in.room.ID); err != nil {
 		return err
 	}
-	*b = *in.rooms.begin(b.hot)
+	*b = *in.rooms.beginIntake(b.hot)
 	return verdict
 }
 
@@ -315,7 +315,7 @@ func (in *intake) fork(ctx context.Context, hot *hotRoom, a *arrival) error {
 	}
 	verdict := c.checkAuthEvents(ctx, a)
 	if verdict == nil {
-		verdict = r.checkStateBefore(ctx, in.room.Number, a.Event, f.before)
+		verdict = r.checkStateBefore(ctx, &hot.room, a, f.before)
 	}
 	f.order = in.orders[a.ID]
 	switch {
@@ -324,7 +324,7 @@ func (in *intake) fork(ctx context.Context, hot *hotRoom, a *arrival) error {
 	case verdict != nil:
 		return verdict
 	case f.order == 0:
-		if soft := r.checkCurrentState(ctx, hot, a.Event); errors.Is(soft, matrix.Forbidden) {
+		if soft := r.checkCurrentState(ctx, hot, a); errors.Is(soft, matrix.Forbidden) {
 			f.status = storage.SoftFailed
 		} else if soft != nil {
 			return soft

@@ -22,6 +22,8 @@ type ClientEvent struct {
 	StrippedState []byte
 	// Gap tells that events before this one are not known.
 	Gap bool
+	// Partial tells that not all members of the room are known.
+	Partial bool
 	// Servers are the other servers that this one has to send the event to: it is of
 	// a user of this server, and they were in the room before it or are after it.
 	Servers []string

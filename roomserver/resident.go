@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 
 	"beep/matrix"
@@ -27,6 +28,9 @@ func (r *Rooms) MakeMember(ctx context.Context, roomID, userID, membership strin
 	room, err := r.residentRoom(ctx, roomID)
 	if err != nil {
 		return nil, err
+	}
+	if room.Partial() && membership != "leave" {
+		return nil, errAskAnother
 	}
 	if versions != nil && !slices.Contains(versions, room.Version) {
 		return nil, matrix.IncompatibleRoomVersion.Field("room_version", string(room.Version))
@@ -100,10 +104,11 @@ func (r *Rooms) authoriseRemote(ctx context.Context, b *batch, member *stateEven
 	return errors.Join(failed, err)
 }
 
-// knowsAllowedRooms tells whether this server is in all rooms that a join rule allows.
+// knowsAllowedRooms tells whether this server is in all rooms that a join rule allows, and
+// knows their members.
 func (r *Rooms) knowsAllowedRooms(ctx context.Context, rules *matrix.Event) (bool, error) {
 	for _, roomID := range allowedRooms(rules) {
-		if _, err := r.residentRoom(ctx, roomID); errors.Is(err, matrix.NotFound) {
+		if room, err := r.residentRoom(ctx, roomID); errors.Is(err, matrix.NotFound) || room.Partial() {
 			return false, nil
 		} else if err != nil {
 			return false, err
@@ -130,6 +135,9 @@ func (r *Rooms) AcceptMember(ctx context.Context, origin, roomID, eventID, membe
 	room, err := r.residentRoom(ctx, roomID)
 	if err != nil {
 		return nil, err
+	}
+	if room.Partial() && membership != "leave" {
+		return nil, errAskAnother
 	}
 	e, err := checkFormat(room.Version, roomID, raw)
 	if err != nil {
@@ -239,13 +247,20 @@ func (r *Rooms) JoinState(ctx context.Context, join *matrix.Event, omitMembers b
 		answer.AuthChain = append(answer.AuthChain, others[i].Event)
 	}
 	if omitMembers && err == nil {
-		servers, failed := serversIn(ctx, r.db, stored.Room)
-		for server := range servers {
-			answer.Servers = append(answer.Servers, server)
-		}
-		err = failed
+		answer.Servers, err = r.serversBefore(ctx, &stored, events)
 	}
 	return answer, err
+}
+
+// serversBefore are the servers in the room before a join.
+func (r *Rooms) serversBefore(ctx context.Context, join *storage.Event, state []storage.Event) ([]string, error) {
+	servers, err := serversIn(ctx, r.db, join.Room)
+	names := slices.Sorted(maps.Keys(servers))
+	own := matrix.ServerOf(join.Sender)
+	there := slices.ContainsFunc(state, func(e storage.Event) bool {
+		return e.Type == "m.room.member" && e.Membership() == "join" && matrix.ServerOf(*e.StateKey) == own
+	})
+	return slices.DeleteFunc(names, func(server string) bool { return server == own && !there }), err
 }
 
 // heroes are how many members a room without a name is called after.

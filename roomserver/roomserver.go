@@ -48,6 +48,7 @@ type Rooms struct {
 	failing        *failing
 	states         *states
 	lastCreate     lastCreate
+	partial        *partialRooms
 }
 
 // inboundWait is how long events of other servers wait for those that come before them,
@@ -60,7 +61,7 @@ func New(o Options) *Rooms {
 	return &Rooms{
 		db: o.DB, signer: o.Signer, defaultVersion: o.DefaultVersion, log: o.Logger,
 		remote: o.Remote, identity: o.Identity, admitSender: o.AdmitSender, admitInvitee: o.AdmitInvitee,
-		hot: newHotRooms(o.DB), inbound: newTurns(), turnWait: inboundWait, patience: newPatience(), failing: newFailing(), states: newStates(),
+		hot: newHotRooms(o.DB), inbound: newTurns(), turnWait: inboundWait, patience: newPatience(), failing: newFailing(), states: newStates(), partial: newPartialRooms(),
 	}
 }
 

@@ -16,7 +16,7 @@ func (r *Rooms) Send(ctx context.Context, roomID string, d Draft) (eventID strin
 			return "", err
 		}
 	}
-	err = r.hot.with(ctx, roomID, func(hot *hotRoom) error {
+	err = r.with(ctx, roomID, func(hot *hotRoom) error {
 		eventID, err = r.send(ctx, hot, d)
 		return err
 	})

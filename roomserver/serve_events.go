@@ -76,7 +76,7 @@ func (s *Serving) StateBefore(ctx context.Context, server, roomID, eventID strin
 	if err := room.reaches(e); err != nil {
 		return nil, err
 	}
-	if e.StateBefore == 0 && !e.IsState("m.room.create", "") {
+	if room.Partial() || e.StateBefore == 0 && !e.IsState("m.room.create", "") {
 		return nil, matrix.NotFound.With("The state before this event is not known here")
 	}
 	state, err := s.rooms.states.full(ctx, &s.rooms.db.Reader, e.StateBefore)

@@ -48,7 +48,8 @@ type claim struct{ roomID, userID string }
 
 // vouched gives the number of the room of each claim that the server may make: about a
 // user of its own, who is joined to a room that this server is in and that is not closed
-// to the other one. It is 0 for the others. There are two queries for all claims.
+// to the other one. It is 0 for the others. There are two queries for all claims. Where
+// not all members are known, a server is believed who its users there are.
 func (s *Serving) vouched(ctx context.Context, origin string, claims []claim) ([]int64, error) {
 	var roomIDs, userIDs []string
 	for _, c := range claims {
@@ -73,9 +74,16 @@ func (s *Serving) vouched(ctx context.Context, origin string, claims []claim) ([
 	}
 	vouched := make([]int64, len(claims))
 	for i, c := range claims {
-		if room := rooms[c.roomID]; room != nil && joined[storage.RoomUser{Room: room.Number, UserID: c.userID}] {
+		room := rooms[c.roomID]
+		if room != nil && (joined[storage.RoomUser{Room: room.Number, UserID: c.userID}] || unknown(room, c.userID, origin)) {
 			vouched[i] = room.Number
 		}
 	}
 	return vouched, err
+}
+
+// unknown tells whether a user of the server may be in a room whose members are not all
+// known.
+func unknown(room *ServedRoom, userID, server string) bool {
+	return room.Partial() && room.Resident && room.Members > 0 && !room.Denied && matrix.ServerOf(userID) == server && matrix.ValidUserID(userID)
 }

@@ -138,6 +138,15 @@ func (r *Rooms) pageWithoutGap(ctx context.Context, a Access, backwards bool, fr
 		if err != nil || !backwards || r.remote == nil || !a.Room.Resident || round == backfillRounds {
 			return events, round == backfillRounds, err
 		}
+		if a.Room.Partial() {
+			if len(events) > 0 {
+				return events, true, nil
+			}
+			// Older events come with states of their own. These are to be had once all members are known.
+			if a, err = r.Settled(ctx, a); err != nil {
+				return nil, false, err
+			}
+		}
 		oldest := int64(beforeAll)
 		if len(events) == limit {
 			oldest = events[limit-1].Order

@@ -13,21 +13,22 @@ type Room struct {
 	Number      int64
 	ID          string
 	Version     matrix.RoomVersion
-	Extremities []string // ids of the events that no event follows yet
-	Depth       int64    // the greatest depth among them
-	State       int64    // the current state
-	Joined      int64    // how many members are joined
-	Invited     int64    // and how many are invited
-	Published   bool     // it stands in the room directory
-	Resident    bool     // this server takes part; else it has but invites and knocks there
+	Extremities []string   // ids of the events that no event follows yet
+	Depth       int64      // the greatest depth among them
+	State       int64      // the current state
+	Joined      int64      // how many members are joined
+	Invited     int64      // and how many are invited
+	Published   bool       // it stands in the room directory
+	Resident    bool       // this server takes part; else it has but invites and knocks there
+	Whole       stream.Pos // since when all of the state is known; 0: always; NotYet: it is partial
 }
 
-const roomColumns = `r.nid, r.room_id, r.version, r.extremities, r.depth, r.state, r.joined, r.invited, r.published, r.resident`
+const roomColumns = `r.nid, r.room_id, r.version, r.extremities, r.depth, r.state, r.joined, r.invited, r.published, r.resident, r.whole`
 
 func scanRoom(row scanner, r *Room) error {
 	var extremities string
 	var published, resident int64
-	err := row.Scan(&r.Number, &r.ID, &r.Version, &extremities, &r.Depth, &r.State, &r.Joined, &r.Invited, &published, &resident)
+	err := row.Scan(&r.Number, &r.ID, &r.Version, &extremities, &r.Depth, &r.State, &r.Joined, &r.Invited, &published, &resident, &r.Whole)
 	if err != nil {
 		return err
 	}
@@ -54,14 +55,15 @@ func (tx *Tx) InsertRoom(ctx context.Context, r *Room) error {
 }
 
 // UpdateRoom writes what a new event changes of the room: extremities, depth,
-// state, the counts of members, and whether this server takes part.
+// state, the counts of members, whether this server takes part, and since when the state
+// is whole.
 func (tx *Tx) UpdateRoom(ctx context.Context, r *Room) error {
 	extremities, err := json.Marshal(r.Extremities)
 	if err != nil {
 		return err
 	}
-	return tx.exec(ctx, `UPDATE rooms SET extremities = $1, depth = $2, state = $3, joined = $4, invited = $5, resident = $6 WHERE nid = $7`,
-		string(extremities), r.Depth, r.State, r.Joined, r.Invited, number(r.Resident), r.Number)
+	return tx.exec(ctx, `UPDATE rooms SET extremities = $1, depth = $2, state = $3, joined = $4, invited = $5, resident = $6, whole = $7 WHERE nid = $8`,
+		string(extremities), r.Depth, r.State, r.Joined, r.Invited, number(r.Resident), r.Whole, r.Number)
 }
 
 // PublishRoom puts the room into the room directory or takes it out.
@@ -238,16 +240,17 @@ type Membership struct {
 	Pos        stream.Pos // of the member event
 	At         stream.Pos // when that became state
 	Forgotten  bool       // the user wants to hear no more of it
+	Whole      stream.Pos // [Room.Whole]
 }
 
-const membershipSelect = `SELECT c.room, r.room_id, c.state_key, c.membership, c.pos, c.changed, CASE WHEN f.pos IS NULL THEN 0 ELSE 1 END
+const membershipSelect = `SELECT c.room, r.room_id, c.state_key, c.membership, c.pos, c.changed, CASE WHEN f.pos IS NULL THEN 0 ELSE 1 END, r.whole
 	FROM current_state c JOIN rooms r ON r.nid = c.room
 	LEFT JOIN forgotten_rooms f ON f.room = c.room AND f.user_id = c.state_key AND f.pos >= c.pos
 	WHERE c.type = 'm.room.member' AND c.pos <> 0 `
 
 func scanMembership(row scanner, m *Membership) error {
 	var forgotten int64
-	err := row.Scan(&m.Room, &m.RoomID, &m.UserID, &m.Membership, &m.Pos, &m.At, &forgotten)
+	err := row.Scan(&m.Room, &m.RoomID, &m.UserID, &m.Membership, &m.Pos, &m.At, &forgotten, &m.Whole)
 	m.Forgotten = forgotten != 0
 	return err
 }

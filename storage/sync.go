@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"database/sql"
+	"slices"
 	"strconv"
 
 	"beep/matrix"
@@ -202,6 +203,33 @@ func (q *Reader) SenderMembers(ctx context.Context, rooms map[int64]RoomInfo, po
 		JOIN events e ON e.pos = c.pos WHERE t.pos = ANY($1)`, Ints(positions))
 }
 
+// CitedMembers are those of the events which authorise the events at these positions in the
+// rooms that are the memberships of their senders.
+func (q *Reader) CitedMembers(ctx context.Context, rooms map[int64]RoomInfo, positions []int64) ([]Event, error) {
+	if len(rooms) == 0 || len(positions) == 0 {
+		return nil, nil
+	}
+	var cited []int64
+	senders := map[RoomUser]bool{}
+	err := q.each(ctx, `SELECT room, sender, auth FROM events WHERE pos = ANY($1) AND room = ANY($2)`, func(row scanner) error {
+		var sender RoomUser
+		var packed []byte
+		if err := row.Scan(&sender.Room, &sender.UserID, &packed); err != nil {
+			return err
+		}
+		auth, err := unpack(packed)
+		cited, senders[sender] = append(cited, auth...), true
+		return err
+	}, Ints(positions), numbers(rooms))
+	if err != nil {
+		return nil, err
+	}
+	events, err := q.StateEventsAt(ctx, rooms, cited)
+	return slices.DeleteFunc(events, func(e Event) bool {
+		return e.StateKey == nil || e.Type != "m.room.member" || !senders[RoomUser{e.Room, *e.StateKey}]
+	}), err
+}
+
 // StateEventsAt are the events at these positions, in no order.
 func (q *Reader) StateEventsAt(ctx context.Context, rooms map[int64]RoomInfo, positions []int64) ([]Event, error) {
 	if len(positions) == 0 {
@@ -231,11 +259,11 @@ func (q *Reader) CurrentAmong(ctx context.Context, positions []int64) (map[strea
 // of those who are joined or invited.
 func (q *Reader) FirstMembers(ctx context.Context, rooms []int64, limit int) ([]Membership, error) {
 	return q.firstMembers(ctx, `WITH ends AS MATERIALIZED (
-			SELECT r.nid, r.room_id, COALESCE((SELECT f.pos FROM current_state f WHERE f.room = r.nid AND f.pos > 0
+			SELECT r.nid, r.room_id, r.whole, COALESCE((SELECT f.pos FROM current_state f WHERE f.room = r.nid AND f.pos > 0
 				AND f.type = 'm.room.member' AND f.membership IN ('join', 'invite')
 				ORDER BY f.pos LIMIT 1 OFFSET $2), 9223372036854775807) AS pos
 			FROM rooms r WHERE r.nid = ANY($1))
-		SELECT c.room, b.room_id, c.state_key, c.membership, c.pos, c.changed, 0 FROM ends b JOIN current_state c ON c.room = b.nid
+		SELECT c.room, b.room_id, c.state_key, c.membership, c.pos, c.changed, 0, b.whole FROM ends b JOIN current_state c ON c.room = b.nid
 			AND c.pos > 0 AND c.pos <= b.pos AND c.type = 'm.room.member' AND c.membership IN ('join', 'invite')
 		ORDER BY c.room, c.pos`, rooms, limit)
 }
@@ -244,11 +272,11 @@ func (q *Reader) FirstMembers(ctx context.Context, rooms []int64, limit int) ([]
 // those who were members or are banned.
 func (q *Reader) FirstLeft(ctx context.Context, rooms []int64, limit int) ([]Membership, error) {
 	return q.firstMembers(ctx, `WITH ends AS MATERIALIZED (
-			SELECT r.nid, r.room_id, COALESCE((SELECT f.pos FROM current_state f WHERE f.room = r.nid AND f.pos > 0
+			SELECT r.nid, r.room_id, r.whole, COALESCE((SELECT f.pos FROM current_state f WHERE f.room = r.nid AND f.pos > 0
 				AND f.type = 'm.room.member' AND f.membership IN ('leave', 'ban')
 				ORDER BY f.pos LIMIT 1 OFFSET $2), 9223372036854775807) AS pos
 			FROM rooms r WHERE r.nid = ANY($1))
-		SELECT c.room, b.room_id, c.state_key, c.membership, c.pos, c.changed, 0 FROM ends b JOIN current_state c ON c.room = b.nid
+		SELECT c.room, b.room_id, c.state_key, c.membership, c.pos, c.changed, 0, b.whole FROM ends b JOIN current_state c ON c.room = b.nid
 			AND c.pos > 0 AND c.pos <= b.pos AND c.type = 'm.room.member' AND c.membership IN ('leave', 'ban')
 		ORDER BY c.room, c.pos`, rooms, limit)
 }

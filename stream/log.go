@@ -40,6 +40,9 @@ const (
 	State
 	// QueuedEDU is an EDU that other servers have to get. Clients hear nothing of it.
 	QueuedEDU
+	// Whole says that all of the state of Room is known from now on, where a part of its
+	// members was not.
+	Whole
 )
 
 // Entry is something that happened, at its position. It is never changed after

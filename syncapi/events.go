@@ -59,6 +59,9 @@ func (a *API) events(ctx context.Context, who *account.Caller, req *eventsReques
 // read it.
 func (a *API) onlyRoom(ctx context.Context, q *query, roomID string) error {
 	access, err := a.rooms.Access(ctx, roomID, q.userID)
+	if err == nil {
+		access, err = a.rooms.Settled(ctx, access)
+	}
 	if err != nil {
 		return err
 	}

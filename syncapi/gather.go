@@ -57,6 +57,8 @@ type room struct {
 	state   []*roomserver.ClientEvent
 	summary *summary
 
+	recounted bool // the summary has changed though no event says so
+
 	typed       bool
 	typing      []string
 	receipts    []storage.Receipt
@@ -93,7 +95,7 @@ func (g *gathering) room(number int64) *room {
 		return r
 	}
 	var r *room
-	if p := g.places[number]; p.membership == "join" {
+	if p := g.places[number]; p.membership == "join" && !g.hides(p) {
 		r = &room{number: number, id: p.roomID, from: g.since, fresh: g.fullState}
 	} else if g.peek != nil && g.peek.Number == number {
 		r = &room{number: number, id: g.peek.ID, from: g.since, checked: true, peeked: true}

@@ -43,12 +43,28 @@ func (g *gathering) lazyMembers(ctx context.Context) error {
 		return err
 	}
 	g.addMembers(found)
+	if found, err = g.citedMembers(ctx, infos, senders); err != nil {
+		return err
+	}
+	g.addMembers(found)
 	found, err = g.api.db.StateEventsAt(ctx, infos, members)
 	if err != nil {
 		return err
 	}
 	g.addMembers(found)
 	return g.rewind(ctx, rooms, infos)
+}
+
+// citedMembers are the members whom the events at these positions cite as their senders, in
+// rooms whose members are not all known.
+func (g *gathering) citedMembers(ctx context.Context, infos map[int64]storage.RoomInfo, senders []int64) ([]storage.Event, error) {
+	partial := map[int64]storage.RoomInfo{}
+	for number, info := range infos {
+		if g.places[number].whole > g.upTo {
+			partial[number] = info
+		}
+	}
+	return g.api.db.CitedMembers(ctx, partial, senders)
 }
 
 // needSenders notes whose member events the timeline needs. It gives an event of

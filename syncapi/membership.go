@@ -33,7 +33,11 @@ func (g *gathering) classify(ctx context.Context, all changes) error {
 		last := own[len(own)-1]
 		switch last.Membership() {
 		case "join":
-			g.add(number, g.joinedRoom(number, own))
+			if g.hides(g.places[number]) {
+				g.rooms[number] = nil
+			} else {
+				g.add(number, g.joinedRoom(number, own))
+			}
 		case "invite", "knock":
 			g.rooms[number] = nil
 			if g.allowsInvite(last.Event.Event) {
@@ -43,10 +47,37 @@ func (g *gathering) classify(ctx context.Context, all changes) error {
 			left = append(left, g.leftRoom(number, own))
 		}
 	}
+	g.addCompleted()
 	if err := g.addLeft(ctx, left); err != nil {
 		return err
 	}
 	return g.loadStripped(ctx, stripped)
+}
+
+// hides tells whether the client is not told of a joined room, as it wants all members
+// and they are not all known.
+func (g *gathering) hides(p place) bool { return p.whole > g.upTo && !g.lazy() }
+
+// addCompleted takes up the rooms whose members have all become known since the client's
+// token. They are new to a client that wants them all; others are told how many they are.
+func (g *gathering) addCompleted() {
+	if g.view.snapshot.whole <= g.since {
+		return
+	}
+	for number, p := range g.places {
+		if p.membership != "join" || p.whole <= g.since || p.whole > g.upTo {
+			continue
+		}
+		if g.lazy() {
+			if r := g.room(number); r != nil {
+				r.recounted = true
+			}
+			continue
+		}
+		if r := g.room(number); r != nil {
+			*r = room{number: number, id: p.roomID, fresh: true, joined: true, checked: true, stored: true}
+		}
+	}
 }
 
 // joinedRoom is a room that the user is joined to, and was not all the time, or

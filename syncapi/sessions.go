@@ -31,6 +31,15 @@ const loadTime = 10 * time.Second
 type snapshot struct {
 	places  map[int64]place // by room number: joined, invited and knocking
 	ignored map[string]struct{}
+	whole   stream.Pos // the latest of all places
+}
+
+func newSnapshot(places map[int64]place, ignored map[string]struct{}) *snapshot {
+	s := &snapshot{places, ignored, 0}
+	for _, p := range places {
+		s.whole = max(s.whole, p.whole)
+	}
+	return s
 }
 
 // place is a user's place in a room.
@@ -39,6 +48,7 @@ type place struct {
 	membership string
 	pos        stream.Pos // of the member event
 	at         stream.Pos // when it came
+	whole      stream.Pos // [storage.Room.Whole] of the room
 }
 
 // joined tells whether the user is joined to the room.
@@ -155,6 +165,8 @@ func (n *sessions) apply(e *stream.Entry) {
 		for _, event := range e.Value.([]*roomserver.ClientEvent) {
 			n.applyEvent(&stream.Entry{Pos: e.Pos, Room: e.Room, Value: event}, event)
 		}
+	case stream.Whole:
+		n.applyWhole(e)
 	case stream.Typing:
 		n.wakeRoom(e.Room, e.Pos)
 	case stream.Receipt:
@@ -180,6 +192,20 @@ func (n *sessions) applyEvent(e *stream.Entry, event *roomserver.ClientEvent) {
 		n.own(*event.StateKey, e)
 		n.wakeUser(*event.StateKey, e.Pos)
 	}
+}
+
+// applyWhole takes in that all members of a room are known.
+func (n *sessions) applyWhole(e *stream.Entry) {
+	n.summaries.drop(e.Room, e.Pos)
+	for _, s := range n.users {
+		if s.state == nil {
+			s.pending = append(s.pending, e)
+		}
+	}
+	for _, s := range n.rooms[e.Room] {
+		n.change(s, e)
+	}
+	n.wakeRoom(e.Room, e.Pos)
 }
 
 func (n *sessions) applyPresence(e *stream.Entry) {
@@ -213,13 +239,26 @@ func (n *sessions) own(userID string, e *stream.Entry) {
 }
 
 func (n *sessions) change(s *session, e *stream.Entry) {
+	if e.Kind == stream.Whole {
+		if p, known := s.state.places[e.Room]; known {
+			p.whole = e.Pos
+			places := maps.Clone(s.state.places)
+			places[e.Room] = p
+			s.state = newSnapshot(places, s.state.ignored)
+		}
+		return
+	}
 	switch value := e.Value.(type) {
 	case storage.AccountData:
 		if value.Room == 0 && value.Type == ignoredUserList {
-			s.state = &snapshot{s.state.places, ignoredUsers(value.Content)}
+			s.state = newSnapshot(s.state.places, ignoredUsers(value.Content))
 		}
 	case *roomserver.ClientEvent:
-		n.move(s, e.Room, place{value.RoomID, value.Membership(), value.Pos, e.Pos})
+		to := place{value.RoomID, value.Membership(), value.Pos, e.Pos, s.state.places[e.Room].whole}
+		if value.Partial {
+			to.whole = storage.NotYet
+		}
+		n.move(s, e.Room, to)
 	}
 }
 
@@ -233,7 +272,7 @@ func (n *sessions) move(s *session, room int64, to place) {
 		delete(places, room)
 	}
 	n.places += len(places) - len(s.state.places)
-	s.state = &snapshot{places, s.state.ignored}
+	s.state = newSnapshot(places, s.state.ignored)
 	switch now := s.state.joined(room); {
 	case now && !before:
 		n.rooms[room] = append(n.rooms[room], s)
@@ -424,16 +463,16 @@ func (n *sessions) read(ctx context.Context, userID string) (*snapshot, error) {
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return nil, err
 	}
-	s := &snapshot{map[int64]place{}, ignoredUsers(data.Content)}
+	places := map[int64]place{}
 	newest := data.Pos
 	for _, m := range memberships {
 		newest = max(newest, m.At)
 		if keeps(m.Membership) {
-			s.places[m.Room] = place{m.RoomID, m.Membership, m.Pos, m.At}
+			places[m.Room] = place{m.RoomID, m.Membership, m.Pos, m.At, m.Whole}
 		}
 	}
 	_, err = n.db.Clock.Wait(ctx, newest-1)
-	return s, err
+	return newSnapshot(places, ignoredUsers(data.Content)), err
 }
 
 // view is what a request sees: a user's state, and the position that it is of.

@@ -57,7 +57,7 @@ func TestNewsWhileLoading(t *testing.T) {
 		n.mu.Lock()
 		n.advance()
 		n.mu.Unlock()
-		n.settle(s, &snapshot{places: map[int64]place{7: {"!room", "join", 1, 1}}}, nil)
+		n.settle(s, &snapshot{places: map[int64]place{7: {"!room", "join", 1, 1, 0}}}, nil)
 		if v := n.look(s, since); v.quiet || v.upTo != pos {
 			t.Errorf("up to %d all is quiet: %v", v.upTo, v.quiet)
 		}

@@ -37,7 +37,7 @@ func changesSummary(e *matrix.Event) bool {
 
 // summaries gathers the rooms' summaries, where they are new or may have changed.
 func (g *gathering) summaries(ctx context.Context) error {
-	rooms := g.numbers(func(r *room) bool { return !r.left && (r.fresh || g.summaryChanged(r)) })
+	rooms := g.numbers(func(r *room) bool { return !r.left && (r.fresh || r.recounted || g.summaryChanged(r)) })
 	if len(rooms) == 0 {
 		return nil
 	}

@@ -295,6 +295,7 @@ func (h *homeserver) run(ctx context.Context, hangups <-chan os.Signal) error {
 	background.Go(func() error { return h.accounts.Run(below) })
 	background.Go(func() error { return h.presence.Run(below) })
 	background.Go(func() error { return h.typing.Run(below) })
+	background.Go(func() error { return h.rooms.Run(below) })
 	background.Go(func() error { return h.sync.Run(below) })
 	background.Go(func() error { return h.db.Run(below) })
 	if h.others != nil {

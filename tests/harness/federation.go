@@ -60,6 +60,15 @@ func newFederated(engine, dir string, ca *outboundtest.CA, o Options) (*Server, 
 			return nil, err
 		}
 	}
+	if o.Front {
+		known := port
+		if port, err = FreePort(); err != nil {
+			return nil, err
+		}
+		if s.front, err = newFront(ca, known, port, certificate, key); err != nil {
+			return nil, err
+		}
+	}
 	config := fmt.Sprintf(`
 server_name: %s
 listeners:

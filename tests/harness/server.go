@@ -35,6 +35,9 @@ type Options struct {
 	Cluster string
 	// Wired is for servers that federate over wires which can be cut.
 	Wired bool
+	// Front puts something before each server of a federation that can keep it from answering
+	// the others: see [Server.Hold].
+	Front bool
 	// MayFail lets the server write errors into its log.
 	MayFail bool
 }
@@ -52,8 +55,9 @@ type Server struct {
 
 	options   Options
 	drop      func() error
-	federates bool  // its addresses are in its configuration
-	wire      *wire // from other servers; nil for none
+	federates bool   // its addresses are in its configuration
+	wire      *wire  // from other servers; nil for none
+	front     *front // likewise
 
 	mu   sync.Mutex
 	url  string
@@ -237,7 +241,7 @@ func (s *Server) Log() string {
 
 // close stops the server for good. The error tells what was wrong with it.
 func (s *Server) close() error {
-	return errors.Join(s.Stop(), s.wire.close(), s.faults(), s.drop())
+	return errors.Join(s.Stop(), s.wire.close(), s.front.close(), s.faults(), s.drop())
 }
 
 // faults looks through the log for what no server may write.

@@ -4,6 +4,8 @@
 # make demo     two of them that federate, with what they need; DEMO has flags, as -help
 # make bench    the benchmarks
 # make fuzz     each fuzz target for FUZZTIME
+# make simulate simulations of several servers from SEEDS seeds, the first one FROM, in
+#               PROCESSES processes; the traces of those that fail, or of a single one, to TRACES
 # make crash    CRASH_CYCLES kills of the server on each database
 # make sytest   SyTest, checked out in SYTEST
 # make clean    without what make has built
@@ -13,12 +15,16 @@ FUZZTIME = 10s
 CRASH_CYCLES = 100
 SYTEST = ../sytest
 DEMO =
+SEEDS = 2000
+FROM = 1
+PROCESSES = 2
+TRACES =
 # Most of the tests wait for servers, not for processors.
 PARALLEL = 6
 # One PostgreSQL cluster for all tests of a command.
 CLUSTER = $(GO) run ./storage/storagetest/pgcluster
 
-.PHONY: build run demo test check bench fuzz crash sytest clean
+.PHONY: build run demo test check bench fuzz simulate crash sytest clean
 
 build:
 	$(GO) build -o homeserver ./cmd/homeserver
@@ -32,6 +38,7 @@ demo: build
 
 test: check
 	tests/setup.sh
+	$(MAKE) simulate SEEDS=200
 	$(CLUSTER) -- $(GO) test -race -timeout 20m -parallel $(PARALLEL) ./...
 
 check:
@@ -48,6 +55,12 @@ fuzz:
 			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
 		done; \
 	done
+
+# Without the race detector, which makes a seed take four times as long; the tests have some with it.
+simulate:
+	$(GO) test -c -o simulation.test ./tests/simulation
+	cd tests/simulation && seq $(PROCESSES) | SIMULATION_FROM=$(FROM) SIMULATION_SEEDS=$(SEEDS) SIMULATION_PARTS=$(PROCESSES) SIMULATION_TRACE=$(abspath $(TRACES)) \
+		xargs -P $(PROCESSES) -I@part@ env SIMULATION_PART=@part@ $(CURDIR)/simulation.test -test.run '^TestSeeds$$' -test.timeout 0
 
 crash:
 	CRASH_CYCLES=$(CRASH_CYCLES) $(GO) test -count 1 -timeout 0 -v ./tests/crash

@@ -43,7 +43,7 @@ func countersigned(e *Event) ([]byte, error) {
 	}
 	p := &Proto{Version: e.Version, RoomID: e.RoomID, Type: "m.room.member", StateKey: e.StateKey, Sender: e.Sender,
 		OriginServerTS: e.OriginServerTS, Depth: e.Depth,
-		PrevEvents: templateReferences(rules, e.prev, maxPrevEvents), AuthEvents: templateReferences(rules, e.auth, maxAuthEvents)}
+		PrevEvents: templateReferences(rules, e.prev, MaxPrevEvents), AuthEvents: templateReferences(rules, e.auth, maxAuthEvents)}
 	id, hash, former := "", "", []byte{}
 	if rules.eventIDInEvent {
 		id = e.ID

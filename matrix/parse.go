@@ -9,9 +9,10 @@ import (
 	"unicode/utf8"
 )
 
-// What an event may name at most (room versions, "Limits" of the event format).
+// MaxPrevEvents is how many events an event may follow at most, maxAuthEvents how many it
+// may cite (server-server API, "PDUs").
 const (
-	maxPrevEvents = 20
+	MaxPrevEvents = 20
 	maxAuthEvents = 10
 )
 
@@ -178,8 +179,8 @@ func checkNamesOf(rules version, e *Event) error {
 	if strings.IndexByte(e.Type, 0) >= 0 || e.StateKey != nil && strings.IndexByte(*e.StateKey, 0) >= 0 {
 		return InvalidParam.With("The event's type and state_key must not hold the character NUL")
 	}
-	if n := len(e.PrevEvents()); n > maxPrevEvents {
-		return InvalidParam.Withf("The event has %d prev_events; %d are the most", n, maxPrevEvents)
+	if n := len(e.PrevEvents()); n > MaxPrevEvents {
+		return InvalidParam.Withf("The event has %d prev_events; %d are the most", n, MaxPrevEvents)
 	}
 	if n := len(e.AuthEvents()); n > maxAuthEvents {
 		return InvalidParam.Withf("The event has %d auth_events; %d are the most", n, maxAuthEvents)

@@ -43,7 +43,7 @@ func ParseTemplate(v RoomVersion, raw []byte, roomID, userID, membership string)
 				t.Depth = 0
 			}
 		case "prev_events":
-			t.PrevEvents = templateReferences(rules, value, maxPrevEvents)
+			t.PrevEvents = templateReferences(rules, value, MaxPrevEvents)
 		case "auth_events":
 			t.AuthEvents = templateReferences(rules, value, maxAuthEvents)
 		}

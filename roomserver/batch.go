@@ -35,7 +35,7 @@ type batch struct {
 	new        bool // the room itself is made too
 	arrived    bool // the events are other servers', which may be of members that are not known yet
 	room       storage.Room
-	references []matrix.Reference
+	references []matrix.Reference        // the extremities
 	ends       map[string]int64          // as [hotRoom] has them
 	state      map[stateName]*stateEvent // what the batch itself changed
 	servers    map[string]int64          // as the batch leaves them
@@ -107,7 +107,7 @@ func (b *batch) add(ctx context.Context, d Draft) (*matrix.Event, error) {
 	p := &matrix.Proto{
 		Version: b.room.Version, RoomID: b.room.ID, Type: d.Type, StateKey: d.StateKey, Sender: d.Sender,
 		Content: d.Content, Redacts: d.Redacts, OriginServerTS: d.OriginServerTS,
-		Depth: min(b.room.Depth+1, matrix.MaxSafeInteger), PrevEvents: b.references,
+		Depth: min(b.room.Depth+1, matrix.MaxSafeInteger), PrevEvents: b.followed(),
 	}
 	if p.OriginServerTS == 0 {
 		p.OriginServerTS = nowMS()
@@ -177,6 +177,12 @@ func (b *batch) stage(ctx context.Context, s staged) error {
 	b.room.Depth = max(b.room.Depth, s.Depth)
 	b.end(&s)
 	return nil
+}
+
+// followed are the extremities that the next event follows: as many as an event may. The
+// ones after it follow the others.
+func (b *batch) followed() []matrix.Reference {
+	return b.references[:min(len(b.references), matrix.MaxPrevEvents)]
 }
 
 // endsInvite tells whether an event takes an invite or a knock back: the user's server

@@ -84,19 +84,24 @@ func (b *batch) checkCurrent(ctx context.Context, a *arrival) error {
 	return authrules.Allowed(a.Event, a.withMembers(&b.room, rulesOf(all)))
 }
 
-// end makes an event an end of the room, in place of those that it follows.
+// end makes an event an end of the room, in place of those that it follows. The next one
+// made here follows this one first, if it was made here too.
 func (b *batch) end(s *staged) {
-	if s.beside == 0 { // it follows on all of them
-		b.room.Extremities, b.references, b.ends = []string{s.ID}, []matrix.Reference{s.Reference()}, nil
-		return
-	}
 	previous := s.PrevEvents()
 	followed := func(id string) bool { return slices.Contains(previous, id) }
-	b.room.Extremities = append(slices.DeleteFunc(slices.Clone(b.room.Extremities), followed), s.ID)
-	b.references = append(slices.DeleteFunc(slices.Clone(b.references), func(r matrix.Reference) bool { return followed(r.ID) }), s.Reference())
+	left := slices.DeleteFunc(slices.Clone(b.references), func(r matrix.Reference) bool { return followed(r.ID) })
 	b.ends = maps.Clone(b.ends)
 	maps.DeleteFunc(b.ends, func(id string, _ int64) bool { return followed(id) })
-	b.ends[s.ID] = s.beside
+	if s.beside == 0 {
+		b.references = append([]matrix.Reference{s.Reference()}, left...)
+	} else {
+		b.references = append(left, s.Reference())
+		b.ends[s.ID] = s.beside
+	}
+	b.room.Extremities = make([]string, len(b.references))
+	for i, r := range b.references {
+		b.room.Extremities[i] = r.ID
+	}
 }
 
 // found takes note that events beside others were missing to events that are known.

@@ -2,7 +2,9 @@ package roomserver
 
 import (
 	"context"
+	"slices"
 
+	"beep/matrix"
 	"beep/roomserver/authrules"
 	"beep/storage"
 )
@@ -31,4 +33,30 @@ func (hot *hotRoom) authorising(ctx context.Context, q *storage.Reader, names []
 		}
 	}
 	return auth, nil
+}
+
+// maxEnds bounds the extremities of a room that are one server's.
+const maxEnds = matrix.MaxPrevEvents
+
+// checkEnds fails an event softly whose server gives the room one end after the other. A
+// server's event follows those before it; who sends a great many beside each other makes
+// all servers in the room resolve as many states, over and over. [matrix.Forbidden].
+func (r *Rooms) checkEnds(ctx context.Context, hot *hotRoom, e *authrules.Event) error {
+	if len(hot.room.Extremities) < maxEnds || r.local(e.Sender) {
+		return nil
+	}
+	ends, err := r.db.EventsByID(ctx, hot.room.Extremities)
+	if err != nil {
+		return err
+	}
+	followed, server, n := e.PrevEvents(), matrix.ServerOf(e.Sender), 0
+	for i := range ends {
+		if matrix.ServerOf(ends[i].Sender) == server && !slices.Contains(followed, ends[i].ID) {
+			n++
+		}
+	}
+	if n >= maxEnds {
+		return matrix.Forbidden.Withf("The room has %d ends that are of %s", n, server)
+	}
+	return nil
 }

@@ -1,8 +1,10 @@
 package roomserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"beep/matrix"
@@ -34,7 +36,7 @@ type hotRoom struct {
 	loaded bool // false at first, and after a failed write: then it is read again
 
 	room       storage.Room
-	references []matrix.Reference // the extremities
+	references []matrix.Reference // the extremities, the oldest first
 	ends       map[string]int64   // the states after them, if there are several; not to be changed
 	top        *packed            // the current state
 	state      map[stateName]*stateEvent
@@ -134,6 +136,7 @@ func (hot *hotRoom) load(ctx context.Context, db *storage.DB, roomID string) err
 	if hot.servers, err = serversIn(ctx, db, room.Number); err != nil {
 		return err
 	}
+	slices.SortFunc(events, func(a, b storage.Event) int { return cmp.Compare(a.Pos, b.Pos) })
 	references := make([]matrix.Reference, 0, len(events))
 	for _, e := range events {
 		references = append(references, e.Reference())

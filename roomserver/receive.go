@@ -324,7 +324,11 @@ func (in *intake) fork(ctx context.Context, hot *hotRoom, a *arrival) error {
 	case verdict != nil:
 		return verdict
 	case f.order == 0:
-		if soft := r.checkCurrentState(ctx, hot, a); errors.Is(soft, matrix.Forbidden) {
+		soft := r.checkEnds(ctx, hot, a.Event)
+		if soft == nil {
+			soft = r.checkCurrentState(ctx, hot, a)
+		}
+		if errors.Is(soft, matrix.Forbidden) {
 			f.status = storage.SoftFailed
 		} else if soft != nil {
 			return soft

@@ -68,7 +68,7 @@ func (r *Rooms) template(ctx context.Context, b *batch, userID, membership strin
 		return nil, err
 	}
 	p := &matrix.Proto{Version: b.room.Version, RoomID: b.room.ID, Type: "m.room.member", StateKey: &userID, Sender: userID,
-		Content: raw, OriginServerTS: nowMS(), Depth: min(b.room.Depth+1, matrix.MaxSafeInteger), PrevEvents: b.references}
+		Content: raw, OriginServerTS: nowMS(), Depth: min(b.room.Depth+1, matrix.MaxSafeInteger), PrevEvents: b.followed()}
 	all, cited, err := b.authorising(ctx, b.room.Version, authrules.NamesOf(p))
 	if err != nil {
 		return nil, err

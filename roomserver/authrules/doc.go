@@ -10,6 +10,8 @@
 // forbids creators of rooms of version 12 to change notification levels, compares with
 // defaults where the specification compares what is written. And it reads all contents
 // again for every check, where a resolution makes hundreds against the same few events.
+// As a second judge it is good all the same: the tests put every row of their tables before
+// it, and say where it differs.
 //
 // Rule 2 of most versions ("considering the event's auth_events") is not here: what an
 // event cites, and whether that was rejected, is known where events are received.

@@ -77,7 +77,7 @@ func TestManySignatures(t *testing.T) {
 		signatures = append(signatures, fmt.Sprintf(`"ed25519:%d":"%s"`, i, signature))
 		keys = append(keys, `{"public_key":"`+base64.RawStdEncoding.EncodeToString(ours.publicKey())+`"}`)
 	}
-	checkRules(t, []rule{{name: "many", allowed: "none",
+	checkRules(t, []rule{{name: "many", allowed: "none", alone: true,
 		event: sketch{eventType: "m.room.member", key: eve, sender: carol, content: `{"membership":"invite","third_party_invite":{"signed":{"mxid":"` + eve +
 			`","token":"t","signatures":{"id.test":{` + strings.Join(signatures, ",") + `}}}}}`},
 		state: []sketch{{eventType: "m.room.third_party_invite", key: "t", sender: carol, content: `{"public_keys":[` + strings.Join(keys, ",") + `]}`}}}})

@@ -178,6 +178,13 @@ func (r *Rooms) joinRemote(ctx context.Context, roomID string, c MemberChange) e
 }
 
 func (r *Rooms) joinVia(ctx context.Context, server, roomID string, c MemberChange) error {
+	if c.Guest {
+		// Other servers do not know who is a guest, and let everybody in.
+		welcome, err := r.remote.GuestsCanJoin(ctx, server, roomID)
+		if err != nil || !welcome {
+			return matrix.GuestAccessForbidden.Because(err)
+		}
+	}
 	t, err := r.joinTemplate(ctx, server, roomID, c.Target)
 	if err != nil {
 		return err

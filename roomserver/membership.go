@@ -415,15 +415,32 @@ func (b *batch) stripped(ctx context.Context, inviter string) ([]byte, error) {
 	return append(out, ']'), nil
 }
 
-// removeGuests takes the guests of this server out of a room that no longer welcomes
-// them (client-server API, "Guest access").
+// dismissGuests takes the guests of this server out of a room if another server's events
+// say that they are not welcome any more.
+func (r *Rooms) dismissGuests(ctx context.Context, roomID string, events []*matrix.Event) {
+	if !slices.ContainsFunc(events, func(e *matrix.Event) bool { return e.IsState(guestAccessName.Type, "") }) {
+		return
+	}
+	if err := r.removeGuests(ctx, roomID); err != nil && ctx.Err() == nil {
+		r.log.Warn("guests could not be taken out of a room that does not welcome them", "room", roomID, "error", err)
+	}
+}
+
+// removeGuests takes the guests of this server out of a room if it does not welcome them
+// (client-server API, "Guest access").
 func (r *Rooms) removeGuests(ctx context.Context, roomID string) error {
 	room, err := r.db.RoomByID(ctx, roomID)
 	if err != nil {
 		return err
 	}
 	guests, err := r.db.GuestsIn(ctx, room.Number)
-	if err != nil {
+	if err != nil || len(guests) == 0 {
+		return err
+	}
+	access, err := r.db.CurrentStateEvent(ctx, room.Number, guestAccessName.Type, guestAccessName.StateKey)
+	if err == nil && access.ContentString("guest_access") == "can_join" {
+		return nil
+	} else if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return err
 	}
 	for _, guest := range guests {

@@ -145,3 +145,15 @@ func (p *peer) EventAuth(ctx context.Context, server, roomID, eventID string) ([
 }
 
 func (p *peer) Unavailable(err error) bool { return errors.Is(err, errDown) }
+
+func (p *peer) GuestsCanJoin(ctx context.Context, server, roomID string) (bool, error) {
+	_, serving, err := p.ask(server)
+	if err != nil {
+		return false, err
+	}
+	space, err := serving.Hierarchy(ctx, p.name, roomID, true)
+	if err != nil {
+		return false, err
+	}
+	return space.Room.GuestCanJoin, nil
+}

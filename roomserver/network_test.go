@@ -635,3 +635,46 @@ func TestBackfillWithoutStates(t *testing.T) {
 		net.agree(roomID, "a", "b")
 	})
 }
+
+// Guests are let into rooms of other servers that welcome guests, and taken out of them
+// when those do so no more.
+func TestGuestsAcrossServers(t *testing.T) {
+	eachNetwork(t, 2, func(t *testing.T, net *network) {
+		a, b := net.at("a"), net.at("b")
+		guest := userOf("b", "guest")
+		err := b.db.Write(t.Context(), func(tx *storage.Tx) error {
+			return tx.InsertUser(t.Context(), &storage.Credentials{User: storage.User{ID: guest, Guest: true}})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		roomID := create(t, a.rooms, roomserver.RoomDraft{Creator: userOf("a", "alice"), Preset: "public_chat"})
+		enter := func() error {
+			return b.rooms.Join(t.Context(), roomID, roomserver.MemberChange{Sender: guest, Guest: true, Via: []string{"a.test"}})
+		}
+		if err := enter(); !errors.Is(err, matrix.GuestAccessForbidden) {
+			t.Errorf("where guests are not welcome: %v", err)
+		}
+		if got := a.membership(roomID, guest); got != "" {
+			t.Errorf("the room has the guest as %q", got)
+		}
+		setState(t, a.rooms, roomID, userOf("a", "alice"), "m.room.guest_access", `{"guest_access":"can_join"}`)
+		if err := enter(); err != nil {
+			t.Fatal(err)
+		}
+		b.join(roomID, userOf("b", "bob"), "a")
+		setState(t, a.rooms, roomID, userOf("a", "alice"), "m.room.topic", `{"topic":"for all"}`)
+		net.deliver()
+		if got := a.membership(roomID, guest); got != "join" {
+			t.Fatalf("where guests are welcome: %q", got)
+		}
+		setState(t, a.rooms, roomID, userOf("a", "alice"), "m.room.guest_access", `{"guest_access":"forbidden"}`)
+		net.deliver()
+		for _, p := range []*peer{a, b} {
+			if guest, other := p.membership(roomID, guest), p.membership(roomID, userOf("b", "bob")); guest != "leave" || other != "join" {
+				t.Errorf("%s has the guest as %q and the other user as %q", p.name, guest, other)
+			}
+		}
+		net.agree(roomID, "a", "b")
+	})
+}

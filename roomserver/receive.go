@@ -61,6 +61,7 @@ func (r *Rooms) receive(ctx context.Context, origin, roomID string, raws []json.
 		return nil, err
 	}
 	in := r.newIntake(origin, &room)
+	defer r.dismissGuests(ctx, roomID, known(events))
 	if err = in.take(ctx, known(events)); err == nil && in.unjudged(known(events)) {
 		err = errSilent
 	}

@@ -41,6 +41,8 @@ type Remote interface {
 	// ExchangeThirdPartyInvite asks the server of whoever has invited an address to invite
 	// the user of this one who has it.
 	ExchangeThirdPartyInvite(ctx context.Context, server, roomID string, event []byte) error
+	// GuestsCanJoin asks whether a room welcomes guests.
+	GuestsCanJoin(ctx context.Context, server, roomID string) (bool, error)
 	// ResolveAlias asks the server of an alias which room it points to, and which
 	// servers are in that.
 	ResolveAlias(ctx context.Context, alias string) (roomID string, servers []string, err error)

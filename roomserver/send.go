@@ -51,7 +51,7 @@ func (r *Rooms) SendState(ctx context.Context, roomID string, d Draft) (string, 
 	e := &matrix.Event{Content: content}
 	if d.Type != "m.room.member" {
 		id, err := r.Send(ctx, roomID, d)
-		if err == nil && d.Type == "m.room.guest_access" && *d.StateKey == "" && e.ContentString("guest_access") != "can_join" {
+		if err == nil && d.Type == guestAccessName.Type {
 			err = r.removeGuests(ctx, roomID)
 		}
 		return id, err

@@ -36,3 +36,12 @@ func (r *Rooms) Verify(ctx context.Context, events []*matrix.Event) []error {
 
 // Unavailable is the function of that name.
 func (r *Rooms) Unavailable(err error) bool { return Unavailable(err) }
+
+// GuestsCanJoin asks a server whether a room welcomes guests.
+func (r *Rooms) GuestsCanJoin(ctx context.Context, server, roomID string) (bool, error) {
+	space, err := r.Hierarchy(ctx, server, roomID, true)
+	if err != nil {
+		return false, err
+	}
+	return space.Room.GuestCanJoin, nil
+}

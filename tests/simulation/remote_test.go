@@ -251,3 +251,15 @@ func (p *process) take(ctx context.Context, origin string, t *remote.Transaction
 	}
 	return results, nil
 }
+
+// GuestsCanJoin serves [roomserver.Remote].
+func (p peers) GuestsCanJoin(ctx context.Context, server, roomID string) (bool, error) {
+	return ask(ctx, p.process, server, request[bool]{kind: "hierarchy", timeout: usualTimeout,
+		handle: func(ctx context.Context, at *process) (bool, error) {
+			space, err := roomserver.NewServing(at.rooms).Hierarchy(ctx, p.name, roomID, true)
+			if err != nil {
+				return false, err
+			}
+			return space.Room.GuestCanJoin, nil
+		}})
+}

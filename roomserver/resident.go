@@ -219,22 +219,24 @@ func (r *Rooms) JoinState(ctx context.Context, join *matrix.Event, omitMembers b
 	if err != nil {
 		return nil, err
 	}
-	events, err := r.db.EventsByPos(ctx, state)
+	load := r.db.EventsByPos
+	if omitMembers {
+		load = r.db.EventsButMembers
+	}
+	events, err := load(ctx, state)
 	if err != nil {
 		return nil, err
 	}
-	needed := map[string]bool{join.Sender: true}
 	if omitMembers {
-		if err := r.addHeroes(ctx, stored.Room, events, needed); err != nil {
+		members, err := r.neededMembers(ctx, &stored, events)
+		if err != nil {
 			return nil, err
 		}
+		events = append(events, members...)
 	}
 	answer := &JoinAnswer{Event: join}
 	var kept, redundant []int64
 	for i := range events {
-		if omitMembers && events[i].Type == "m.room.member" && !needed[*events[i].StateKey] {
-			continue
-		}
 		answer.State = append(answer.State, events[i].Event)
 		kept = append(kept, int64(events[i].Pos))
 	}
@@ -252,15 +254,40 @@ func (r *Rooms) JoinState(ctx context.Context, join *matrix.Event, omitMembers b
 	return answer, err
 }
 
-// serversBefore are the servers in the room before a join.
+// neededMembers are those whom a server is told of though it does not ask for members: who
+// joins, and after whom the room is called.
+func (r *Rooms) neededMembers(ctx context.Context, join *storage.Event, state []storage.Event) ([]storage.Event, error) {
+	needed := map[string]bool{join.Sender: true}
+	if err := r.addHeroes(ctx, join.Room, state, needed); err != nil {
+		return nil, err
+	}
+	var names []stateName
+	for userID := range needed {
+		names = append(names, memberName(userID))
+	}
+	keys, err := r.keysOf(ctx, join.Room, names)
+	if err != nil {
+		return nil, err
+	}
+	positions, err := r.positionsAt(ctx, stateAt{id: join.StateBefore}, keys)
+	if err != nil {
+		return nil, err
+	}
+	return r.db.EventsByPos(ctx, positions)
+}
+
+// serversBefore are the servers in the room before a join. state has who joined, if that
+// user was a member before.
 func (r *Rooms) serversBefore(ctx context.Context, join *storage.Event, state []storage.Event) ([]string, error) {
 	servers, err := serversIn(ctx, r.db, join.Room)
-	names := slices.Sorted(maps.Keys(servers))
 	own := matrix.ServerOf(join.Sender)
 	there := slices.ContainsFunc(state, func(e storage.Event) bool {
-		return e.Type == "m.room.member" && e.Membership() == "join" && matrix.ServerOf(*e.StateKey) == own
+		return e.IsState("m.room.member", join.Sender) && e.Membership() == "join"
 	})
-	return slices.DeleteFunc(names, func(server string) bool { return server == own && !there }), err
+	if servers[own] == 1 && !there {
+		delete(servers, own)
+	}
+	return slices.Sorted(maps.Keys(servers)), err
 }
 
 // heroes are how many members a room without a name is called after.

@@ -148,6 +148,15 @@ func (q *Reader) EventsByPos(ctx context.Context, positions []int64) ([]Event, e
 	return selectAll(ctx, q, `SELECT `+eventColumns+eventTables+`WHERE e.pos = ANY($1) ORDER BY e.pos`, scanEvent, Ints(positions))
 }
 
+// EventsButMembers is [Reader.EventsByPos] without m.room.member events.
+func (q *Reader) EventsButMembers(ctx context.Context, positions []int64) ([]Event, error) {
+	if len(positions) == 0 {
+		return nil, nil
+	}
+	return selectAll(ctx, q, `SELECT `+eventColumns+eventTables+`WHERE e.pos = ANY($1) AND e.type <> 'm.room.member' ORDER BY e.pos`,
+		scanEvent, Ints(positions))
+}
+
 // EventByTransaction finds the event that the device sent under this transaction id.
 func (q *Reader) EventByTransaction(ctx context.Context, room int64, sender, device, eventType, txnID string) (string, error) {
 	return selectOne(ctx, q, `SELECT event_id FROM events WHERE room = $1 AND sender = $2 AND device = $3 AND type = $4 AND txn = $5`,

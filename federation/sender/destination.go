@@ -43,7 +43,8 @@ type destination struct {
 	lane *lane
 	wake chan struct{} // has an item when something came while busy
 
-	failures int64     // in a row
+	failures int64     // in a row, but for early attempts
+	next     time.Time // until then attempts are early, and do not count
 	tried    time.Time // when the last one was
 	failing  time.Time // since when it fails; zero when it does not
 	retry    time.Time // not before; zero when nothing speaks against trying

@@ -187,7 +187,7 @@ func (s *Sender) alive(server string) {
 	now := time.Now()
 	due := d.tried.Add(aliveGap)
 	if due.Before(now) {
-		due, d.failures = now, 0
+		due, d.failures, d.next = now, 0, time.Time{}
 	}
 	if due.Before(d.retry) {
 		d.retry = due

@@ -83,10 +83,15 @@ func TestBackoff(t *testing.T) {
 		p.behave(0, unreachable)
 		room := w.room(near)
 		w.say(room, 1, 1)
+		time.Sleep(2 * time.Hour)
+		if n := len(p.times()); n > 1500 {
+			t.Errorf("%d attempts in 2 hours", n)
+		}
+		early := len(p.times())
 		time.Sleep(12 * time.Hour)
 		times := p.times()
-		if len(times) < 60 || len(times) > 200 {
-			t.Errorf("%d attempts in 12 hours", len(times))
+		if n := len(times) - early; n < 60 || n > 200 {
+			t.Errorf("%d attempts in the 12 hours after that", n)
 		}
 		for i := 1; i < len(times); i++ {
 			if gap := times[i].Sub(times[i-1]); gap < 500*time.Millisecond || gap > 11*time.Minute {
@@ -102,6 +107,47 @@ func TestBackoff(t *testing.T) {
 			t.Errorf("a server that has everything has a row: %v", rows)
 		}
 	})
+}
+
+// A server that could not be reached for some minutes gets what waits for it seconds after it
+// can be; not so when many are away, or when it answers that it cannot take anything.
+func TestSoonAgain(t *testing.T) {
+	busy := func(*remote.Transaction) error { return &remote.PeerError{Server: near, Status: http.StatusBadGateway} }
+	for _, test := range []struct {
+		what     string
+		behave   func(*remote.Transaction) error
+		others   int
+		attempts [2]int // in ten minutes, at least and at most
+		soon     bool
+	}{
+		{"alone", unreachable, 0, [2]int{100, 140}, true},
+		{"with many others", unreachable, 200, [2]int{25, 50}, false},
+		{"busy", busy, 0, [2]int{25, 50}, false},
+	} {
+		t.Run(test.what, func(t *testing.T) {
+			eachWorld(t, func(t *testing.T, w *world) {
+				p := w.net.peer(near)
+				p.behave(0, test.behave)
+				w.say(w.room(near), 1, 3)
+				for i := range test.others {
+					other := fmt.Sprintf("away%d.example", i)
+					w.net.peer(other).behave(0, unreachable)
+					w.queue(i, other)
+				}
+				time.Sleep(10 * time.Minute)
+				if n := len(p.tries()); n < test.attempts[0] || n > test.attempts[1] {
+					t.Errorf("%d attempts in 10 minutes", n)
+				}
+				p.behave(0, nil)
+				time.Sleep(7 * time.Second)
+				if test.soon {
+					equal(t, "texts", texts(1, 3), p.said())
+				}
+				time.Sleep(3 * time.Minute)
+				equal(t, "texts after minutes", texts(1, 3), p.said())
+			})
+		})
+	}
 }
 
 // A server that asks us something all the time and cannot be reached is not tried all the

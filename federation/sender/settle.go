@@ -31,7 +31,7 @@ func (s *Sender) delivered(d *destination, t *transaction, results *remote.Resul
 	if d.failures > 0 {
 		s.log.Info("another server can be reached again", "server", d.server, "failures", d.failures)
 	}
-	d.failures, d.failing, d.transaction = 0, time.Time{}, nil
+	d.failures, d.failing, d.next, d.transaction = 0, time.Time{}, time.Time{}, nil
 	d.most *= 2
 	if d.most > remote.MaxPDUs {
 		d.most = 0
@@ -67,12 +67,12 @@ func (s *Sender) divide(d *destination, t *transaction, err error) {
 }
 
 func (s *Sender) failed(d *destination, err error) {
-	d.failures++
 	d.tried = time.Now()
 	if d.failing.IsZero() {
 		d.failing = d.tried
 	}
-	d.retry = d.tried.Add(max(s.delay(d.server, d.failures), asked(err)))
+	before := d.failures
+	s.postpone(d, d.tried, err)
 	d.news = news{}
 	d.brief = d.brief || d.failures >= longAway
 	if d.failures >= patience {
@@ -80,7 +80,7 @@ func (s *Sender) failed(d *destination, err error) {
 	}
 	s.reached.Remove(d.server)
 	s.metrics.failed.Inc()
-	if d.failures == 1 || d.failures == patience {
+	if d.failures > before && (d.failures == 1 || d.failures == patience) {
 		s.log.Info("another server cannot be reached", "server", d.server, "failures", d.failures, "retry", d.retry, "error", err)
 	}
 }

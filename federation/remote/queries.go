@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -43,7 +44,8 @@ func (c *Client) get(ctx context.Context, server, target string, limit int64, an
 }
 
 // QueryProfile is GET /query/profile, asked of the user's own server: the profile's
-// fields, or the one that is named unless field is "". A field that is null is left out.
+// fields, or the one that is named unless field is "". A field that is null is left out, and
+// so is one that has not the form which the specification gives it.
 func (c *Client) QueryProfile(ctx context.Context, userID, field string) (map[string]stdjson.RawMessage, error) {
 	values := url.Values{"user_id": {userID}}
 	if field != "" {
@@ -52,11 +54,22 @@ func (c *Client) QueryProfile(ctx context.Context, userID, field string) (map[st
 	fields := map[string]stdjson.RawMessage{}
 	err := c.get(ctx, matrix.ServerOf(userID), "/_matrix/federation/v1/query/profile"+query(values), maxProfile, &fields)
 	for name, value := range fields {
-		if string(value) == "null" || field != "" && name != field {
+		if string(value) == "null" || field != "" && name != field || !profileForm(name, jsontext.Value(value)) {
 			delete(fields, name)
 		}
 	}
 	return fields, err
+}
+
+// profileForm tells whether a field of a profile is what clients take it for.
+func profileForm(name string, value jsontext.Value) bool {
+	switch name {
+	case "displayname", "m.tz":
+		return value.Kind() == '"'
+	case "avatar_url":
+		return strings.HasPrefix(text(value), "mxc://")
+	}
+	return true
 }
 
 // RoomSummary is a room as /publicRooms and /hierarchy tell of it.

@@ -159,3 +159,26 @@ func TestInvitesShowTheCreateEvent(t *testing.T) {
 	}
 	s.offer(invite, list(string(create.JSON))).OK()
 }
+
+// Whatever a server shows of a room to a user who knocks there, the user goes on syncing (F38).
+func TestKnocksWithOddState(t *testing.T) {
+	t.Parallel()
+	victim := Victim(t)
+	s := New(t, victim)
+	alice := victim.Register(t, "alice").Lax()
+	for name, shown := range oddStates {
+		room := s.NewRoom("11")
+		room.SetState(s.Mallory(), "m.room.join_rules", "", harness.Object{"join_rule": "knock"})
+		if shown != "" {
+			shown = `"knock_room_state":` + shown
+		}
+		s.Answer("PUT "+V1+"/send_knock/{room}/{event}", 200, `{`+shown+`}`)
+		knock := alice.Post(harness.Path("/v3/knock/%s", room.ID)+harness.Query("via", s.Name), nil)
+		if knock.Status != 200 && knock.Status != 502 {
+			t.Errorf("%s: status %d %s", name, knock.Status, knock.Body)
+		}
+		if r := alice.Sync(); len(r.Body) > 200_000 || r.At("rooms", "knock", room.ID).Exists() != (knock.Status == 200) {
+			t.Errorf("%s: knocked with status %d, and sync has %d bytes", name, knock.Status, len(r.Body))
+		}
+	}
+}

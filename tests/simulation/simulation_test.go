@@ -59,6 +59,8 @@ func emptyDatabase(t *testing.T) (path string) {
 	return strings.TrimPrefix(url, "sqlite:")
 }
 
+// TestSeeds: whatever happens to the network and to servers, for however long, in the end they
+// agree about every room (F53).
 func TestSeeds(t *testing.T) {
 	from, seeds := number(t, "SIMULATION_FROM", 1), number(t, "SIMULATION_SEEDS", 5)
 	part, parts := number(t, "SIMULATION_PART", 1), number(t, "SIMULATION_PARTS", 1)

@@ -57,6 +57,7 @@ type Client struct {
 	options   Options
 	resolver  *resolver
 	transport *http.Transport
+	large     budget
 }
 
 // New makes a client. Close it when done.
@@ -65,7 +66,7 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{options: o, resolver: resolver}
+	c := &Client{options: o, resolver: resolver, large: budget{most: maxLarge}}
 	c.transport = &http.Transport{
 		DialTLSContext:         c.dial,
 		MaxConnsPerHost:        maxConnections,
@@ -155,7 +156,12 @@ func (c *Client) exchange(ctx context.Context, server string, r *call, answer an
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusal))
 		return peerError(server, resp, body)
 	}
-	return decode(server, resp.Body, r, answer)
+	if r.limit <= largeAnswer {
+		return decode(server, resp.Body, r, answer)
+	}
+	large := &spending{budget: &c.large, from: resp.Body}
+	defer large.end()
+	return decode(server, large, r, answer)
 }
 
 // request makes the signed request. The URL's host is the name of the pool of

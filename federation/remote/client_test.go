@@ -276,6 +276,47 @@ func TestAnswersAreBounded(t *testing.T) {
 	}
 }
 
+// TestLargeAnswersAreBoundedTogether: what many servers send at the same time is no more than
+// memory has room for; small answers come in all the same, and large ones again afterwards.
+func TestLargeAnswersAreBoundedTogether(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.client.large.most = 1 << 20
+	slow, quick := w.newPeer(t, "slow.test"), w.newPeer(t, "quick.test")
+	sent, release := make(chan bool), make(chan bool)
+	slow.mux.HandleFunc("/", func(rw http.ResponseWriter, _ *http.Request) {
+		io.WriteString(rw, `{"auth_chain":["`+strings.Repeat("x", 700<<10))
+		rw.(http.Flusher).Flush()
+		sent <- true
+		<-release
+		io.WriteString(rw, `"]}`)
+	})
+	quick.answer("/_matrix/federation/v1/event_auth/", 200, `{"auth_chain":["`+strings.Repeat("x", 700<<10)+`"]}`)
+	quick.answer(versionPath, 200, `{}`)
+	done := make(chan error)
+	go func() {
+		_, err := w.client.EventAuth(t.Context(), slow.name, "!r", "$e")
+		done <- err
+	}()
+	<-sent
+	for deadline := time.Now().Add(time.Minute); w.client.large.used.Load() < 600<<10 && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := w.client.EventAuth(t.Context(), quick.name, "!r", "$e"); !errors.Is(err, errBusy) || !Unavailable(err) {
+		t.Errorf("a second large answer: %v", err)
+	}
+	if _, err := w.client.getVersion(t.Context(), quick.name); err != nil {
+		t.Errorf("a small one: %v", err)
+	}
+	close(release)
+	if err := <-done; err != nil {
+		t.Errorf("the first one: %v", err)
+	}
+	if _, err := w.client.EventAuth(t.Context(), quick.name, "!r", "$e"); err != nil || w.client.large.used.Load() != 0 {
+		t.Errorf("afterwards: %v, %d bytes are counted", err, w.client.large.used.Load())
+	}
+}
+
 func TestTimeouts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -24,7 +24,7 @@ func testSigner(t testing.TB) *Signer {
 func ptr(s string) *string { return &s }
 
 // TestBuildAgreesWithLibrary lets gomatrixserverlib check everything about our
-// events: canonical form, content hash, event id, signature, redaction.
+// events: canonical form, content hash, event id, signature, redaction (F07).
 func TestBuildAgreesWithLibrary(t *testing.T) {
 	signer := testSigner(t)
 	contents := map[string]string{
@@ -162,7 +162,7 @@ func TestBuildRefuses(t *testing.T) {
 	}
 }
 
-// TestSizeLimitIsExact builds events of exactly the limit and one byte more.
+// TestSizeLimitIsExact builds events of exactly the limit and one byte more (F08).
 func TestSizeLimitIsExact(t *testing.T) {
 	signer := testSigner(t)
 	build := func(n int) (*Event, error) {
@@ -182,6 +182,7 @@ func TestSizeLimitIsExact(t *testing.T) {
 	}
 }
 
+// What has two readings has no canonical form (F04, F05, F06, F07).
 func TestCanonicalJSON(t *testing.T) {
 	for in, want := range map[string]string{
 		`{"b":1,"a":2}`:                          `{"a":2,"b":1}`,

@@ -86,6 +86,8 @@ func TestParseReadsWhatBuildMakes(t *testing.T) {
 	}
 }
 
+// What is no event of the room version is refused, whatever is wrong with it (F01, F05, F06,
+// F07, F08, F09, F10).
 func TestParseRefuses(t *testing.T) {
 	long := strings.Repeat("é", 128) // 256 bytes, 128 characters
 	raw := func(text string) json.RawMessage { return json.RawMessage(text) }
@@ -155,7 +157,7 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-// The limit counts the bytes of the canonical form, and it is exact.
+// The limit counts the bytes of the canonical form, and it is exact (F08).
 func TestParseSizeIsExact(t *testing.T) {
 	e := received(t, "11")
 	pad := MaxEventSize - len(with(t, e.JSON, map[string]any{"content": map[string]string{"x": ""}}))
@@ -167,7 +169,7 @@ func TestParseSizeIsExact(t *testing.T) {
 	}
 }
 
-// Old room versions take numbers that are not canonical.
+// Old room versions take numbers that are not canonical (F05).
 func TestParseOldNumbers(t *testing.T) {
 	for _, v := range RoomVersions() {
 		text := with(t, received(t, v).JSON, map[string]any{"content": json.RawMessage(`{"x":1.5,"y":9007199254740993}`)})
@@ -188,6 +190,7 @@ func TestParseMembersOfOtherVersions(t *testing.T) {
 	}
 }
 
+// An event whose content was changed is left its redacted form (F21).
 func TestHashMatches(t *testing.T) {
 	for _, v := range RoomVersions() {
 		changed, err := Parse(v, with(t, received(t, v).JSON, map[string]any{"content": map[string]string{"body": "forged"}}))
@@ -204,6 +207,7 @@ func TestHashMatches(t *testing.T) {
 	}
 }
 
+// Who has to sign an event depends on what it is and on the room version (F20, F21).
 func TestSigners(t *testing.T) {
 	member := func(v RoomVersion, content string) *Event {
 		key := "@bob:b.test"

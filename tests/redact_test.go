@@ -47,6 +47,7 @@ func TestRedactIsIdempotent(t *testing.T) {
 	})
 }
 
+// Nobody redacts the events of others without the power to, nor the create event (F29, F31).
 func TestWhoMayRedact(t *testing.T) {
 	harness.Each(t, func(t *testing.T, srv *harness.Server) {
 		alice, bob, carl := srv.Register(t, "alice"), srv.Register(t, "bob"), srv.Register(t, "carl")

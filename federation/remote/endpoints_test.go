@@ -202,6 +202,7 @@ func TestEndpoints(t *testing.T) {
 	}
 }
 
+// What another server answers that is not what was asked for is an error (F26).
 func TestMalformedAnswers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -11,7 +11,7 @@ import (
 var _ roomserver.Remote = (*Rooms)(nil)
 
 // TestVerifyEvents: an event needs the signatures of all servers that have to sign it, whatever others
-// are there.
+// are there (F20, F21).
 func TestVerifyEvents(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

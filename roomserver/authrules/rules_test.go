@@ -8,6 +8,7 @@ import (
 	"beep/matrix"
 )
 
+// A room has one create event, whose form is its room version's (F14, F15, F17).
 func TestCreate(t *testing.T) {
 	with := func(more string) sketch { return create(`{"creator":"` + alice + `"` + more + `}`) }
 	later, elsewhere, foreign := with(""), with(""), with("")
@@ -61,6 +62,7 @@ func TestRoom(t *testing.T) {
 	}
 }
 
+// Power levels count for messages as for state (F17, F18).
 func TestEvents(t *testing.T) {
 	state := func(eventType, key, sender string) sketch {
 		return sketch{eventType: eventType, key: key, sender: sender, content: `{}`}
@@ -88,6 +90,7 @@ func TestEvents(t *testing.T) {
 	})
 }
 
+// Up to version 2 the rules say who redacts what (F17, F29).
 func TestRedaction(t *testing.T) {
 	redaction := func(sender, target string) sketch {
 		return sketch{eventType: "m.room.redaction", key: noKey, sender: sender, content: `{}`, redacts: target}
@@ -183,6 +186,7 @@ func TestPowerLevelsRule(t *testing.T) {
 	})
 }
 
+// Creators of rooms of version 12 stand above all levels, and have none (F15, F17).
 func TestCreators(t *testing.T) {
 	more := create(`{"creator":"` + alice + `","additional_creators":["` + carol + `"]}`)
 	most := levels(alice, `{"users":{"`+bob+`":9007199254740991},"ban":0}`)
@@ -197,7 +201,7 @@ func TestCreators(t *testing.T) {
 	})
 }
 
-// TestLevelForms is about how levels may be written.
+// TestLevelForms is about how levels may be written (F17, F18).
 func TestLevelForms(t *testing.T) {
 	checkRules(t, []rule{
 		{name: "text", allowed: "1-9", event: levels(alice, `{USERS,"ban":"30"}`)},

@@ -25,7 +25,7 @@ func (c *choices) of(n int) int {
 
 // FuzzResolve resolves states of rooms that nobody checked: events cite whatever there is,
 // themselves, later ones, other rooms', unknown ones. It must end, without a panic, with a
-// state of the right form, that does not depend on any order.
+// state of the right form, that does not depend on any order (F13).
 func FuzzResolve(f *testing.F) {
 	shuffle := rand.New(rand.NewPCG(7, 7))
 	for size := range 48 {

@@ -157,6 +157,25 @@ func foreignLevels(r *room) {
 		content: `{"users":{"` + bob + `":100}}`, room: "!other"})
 }
 
+// TestAgreedRuleAgainstEarlierJoin has a join of the time when anybody could join, in one state of
+// two, which agree on a later rule that would not let the user in. Algorithm 2 begins with what is
+// agreed, and throws the user out; 2.1 judges the join by the rule of its time (F13).
+func TestAgreedRuleAgainstEarlierJoin(t *testing.T) {
+	for v, stays := range map[matrix.RoomVersion]bool{"2": false, "6": false, "10": false, "11": false, "12": true} {
+		r := newBase(t, v)
+		cited, carol := []string{"$levels"}, "@carol:c.test"
+		if !v.CreateWithoutRoom() {
+			cited = append(cited, "$create")
+		}
+		r.state("$carol", "m.room.member", carol, carol, `{"membership":"join"}`, 6, append(cited, "$rules")...)
+		r.state("$closed", "m.room.join_rules", "", alice, `{"join_rule":"invite"}`, 7, append(cited, "$alice")...)
+		got := r.resolve(r.with("$closed"), r.with("$closed", "$carol"))
+		if slices.Contains(got, "$carol") != stays || !slices.Contains(got, "$closed") {
+			t.Errorf("version %s: got %v", v, got)
+		}
+	}
+}
+
 // TestCircles has events that authorise each other, as ids that a forger chooses allow.
 func TestCircles(t *testing.T) {
 	for _, v := range []matrix.RoomVersion{"2", "10", "12"} {
@@ -179,7 +198,7 @@ func TestCircles(t *testing.T) {
 	}
 }
 
-// TestLongChains has auth chains, and a mainline, of many thousand events.
+// TestLongChains has auth chains, and a mainline, of many thousand events (F11).
 func TestLongChains(t *testing.T) {
 	const length = 20_000
 	for _, v := range []matrix.RoomVersion{"10", "12"} {

@@ -89,7 +89,8 @@ func (v *vector) room(tb testing.TB, shuffle *rand.Rand) *room {
 }
 
 // TestVectors resolves every case with the numbers given in several orders, and with
-// its states in every order.
+// its states in every order. Among them are the resets of state that algorithm 2 has and 2.1
+// has not (F13).
 func TestVectors(t *testing.T) {
 	for _, v := range readVectors(t) {
 		t.Run(v.Case, func(t *testing.T) {

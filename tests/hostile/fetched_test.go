@@ -177,7 +177,7 @@ func gap(t *testing.T, s *Server, room *Room, bob string, claim func(state []*ma
 
 // A server that says of the state at a gap that there was less of it, or something else, does
 // not change the room's state by that: the create event, the power levels and whatever else
-// others know stay (F12, F19).
+// others know stay (F12, F19, F20).
 func TestStateOfAGapWithoutTheRest(t *testing.T) {
 	EachVictim(t, func(t *testing.T, victim *harness.Server) {
 		alice, carol := victim.Register(t, "alice"), victim.Register(t, "carol")
@@ -201,6 +201,25 @@ func TestStateOfAGapWithoutTheRest(t *testing.T) {
 				},
 				"the create event and members": func(*Room) func([]*matrix.Event) ([]*matrix.Event, []*matrix.Event) {
 					return only("m.room.create", "m.room.member")
+				},
+				"levels that nobody has signed": func(room *Room) func([]*matrix.Event) ([]*matrix.Event, []*matrix.Event) {
+					levels := Fields(s.Build(room.Draft(bob, "m.room.power_levels", &empty, harness.Object{"users": harness.Object{bob: 100}})))
+					levels["sender"] = alice.UserID
+					forged, err := matrix.Parse(room.Version, s.Forge(room.Version, levels).JSON)
+					if err != nil {
+						t.Fatal(err)
+					}
+					room.mu.Lock()
+					room.events[forged.ID] = forged
+					room.mu.Unlock()
+					return func(state []*matrix.Event) ([]*matrix.Event, []*matrix.Event) {
+						for i, e := range state {
+							if e.Type == "m.room.power_levels" {
+								state = append(slices.Delete(slices.Clone(state), i, i+1), forged)
+							}
+						}
+						return state, room.AuthChain(state...)
+					}
 				},
 				"levels that were refused": func(room *Room) func([]*matrix.Event) ([]*matrix.Event, []*matrix.Event) {
 					refused := s.Build(room.Draft(bob, "m.room.power_levels", &empty, harness.Object{"users": harness.Object{bob: 100}}))

@@ -3,6 +3,8 @@ package hostile
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
+	"strings"
 	"testing"
 
 	"beep/matrix"
@@ -223,5 +225,41 @@ func TestAnotherCreateEventForAKnownRoom(t *testing.T) {
 	})
 	if r := join(alice.Unchecked(), room.ID, s.Name); r.Status < 400 {
 		t.Errorf("a room of version 12 has a create event with a room_id: %s", r.Body)
+	}
+}
+
+// What comes back for a knock is shown as what it is, or not at all: nothing in it hurts the user
+// who has knocked (F26).
+func TestForgedAnswersToKnocks(t *testing.T) {
+	t.Parallel()
+	victim := Victim(t)
+	alice := victim.Register(t, "alice")
+	s := New(t, victim)
+	state := func(content any) harness.Object {
+		return harness.Object{"type": "m.room.name", "state_key": "", "sender": s.Mallory(), "content": content}
+	}
+	for what, shown := range map[string]any{
+		"null": nil, "a text": "x", "an object": harness.Object{}, "numbers": harness.List{1, nil, "x", harness.List{}},
+		"no content": harness.List{state(nil)}, "a content in a list": harness.List{state(harness.List{})},
+		"a local user's join":   harness.List{harness.Object{"type": "m.room.member", "state_key": alice.UserID, "sender": alice.UserID, "content": harness.Object{"membership": "join"}}},
+		"a sender that is none": harness.List{harness.Object{"type": "m.room.name", "state_key": "", "sender": "x", "content": harness.Object{}}},
+		"far too much":          harness.List{state(harness.Object{"name": strings.Repeat("x", 1<<20)})},
+		"far too many":          slices.Repeat(harness.List{state(harness.Object{"name": "x"})}, 5000),
+	} {
+		room := s.NewRoom("11")
+		room.SetState(s.Mallory(), "m.room.join_rules", "", harness.Object{"join_rule": "knock"})
+		s.Change("PUT "+V1+"/send_knock/{room}/{event}", func(_ *http.Request, a harness.Object) { a["knock_room_state"] = shown })
+		r := alice.Post(harness.Path("/v3/knock/%s", room.ID)+harness.Query("via", s.Name), nil)
+		sync := alice.Lax().Sync()
+		if len(sync.Body) > 100_000 {
+			t.Errorf("%s: a sync of %d bytes", what, len(sync.Body))
+		}
+		if knocked := sync.At("rooms", "knock", room.ID).Exists(); knocked != (r.Status == http.StatusOK) {
+			t.Errorf("%s: the knock ends with %d, sync has it: %v", what, r.Status, knocked)
+		}
+		if sync.Joined(room.ID).Exists() {
+			t.Errorf("%s: alice is in the room: %s", what, sync.Body)
+		}
+		alice.Since = sync.At("next_batch").Str()
 	}
 }

@@ -1,6 +1,8 @@
 package hostile
 
 import (
+	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -270,6 +272,57 @@ func TestMembershipsForSomethingElse(t *testing.T) {
 			}
 			same(e).OK()
 		}
+	}
+}
+
+// Whoever has an address that was invited is invited to the room of the path, by a user of this
+// server, and is of the origin; otherwise nothing comes of it (F23).
+func TestExchangesForSomethingElse(t *testing.T) {
+	t.Parallel()
+	victim := Victim(t)
+	alice := victim.Register(t, "alice")
+	s, other := New(t, victim), New(t, victim)
+	bob := s.User("bob")
+	room := publicRoom(alice, s, "11", s.User("carol"))
+	another := alice.CreateRoom(harness.Object{"preset": "public_chat"})
+	public := base64.RawStdEncoding.EncodeToString(s.Signer.Key.Public().(ed25519.PublicKey))
+	alice.SetState(room.ID, "m.room.third_party_invite", "token", harness.Object{"display_name": "b", "public_key": public, "key_validity_url": "https://" + s.Name + "/valid",
+		"public_keys": harness.List{harness.Object{"public_key": public}}}).OK()
+	signed, err := s.Signer.SignJSON(jsonOf(t, harness.Object{"mxid": bob, "sender": alice.UserID, "token": "token"}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	invite := func(roomID, sender, user string) harness.Object {
+		return harness.Object{"type": "m.room.member", "room_id": roomID, "sender": sender, "state_key": user,
+			"content": harness.Object{"membership": "invite", "third_party_invite": harness.Object{"display_name": "b", "signed": json.RawMessage(signed)}}}
+	}
+	changed := func(name string, value any) harness.Object {
+		e := invite(room.ID, alice.UserID, bob)
+		e[name] = value
+		return e
+	}
+	before := stateIDs(alice, room.ID)
+	exchange := func(s *Server, roomID string, e any) *Answer {
+		return s.Put(harness.Path(V1+"/exchange_third_party_invite/%s", roomID), e)
+	}
+	for what, a := range map[string]*Answer{
+		"another room in the path":  exchange(s, another, invite(room.ID, alice.UserID, bob)),
+		"another room in the event": exchange(s, room.ID, invite(another, alice.UserID, bob)),
+		"another room in both":      exchange(s, another, invite(another, alice.UserID, bob)),
+		"an unknown room":           exchange(s, "!x:"+victim.Name, invite("!x:"+victim.Name, alice.UserID, bob)),
+		"another server's user":     exchange(s, room.ID, invite(room.ID, alice.UserID, other.User("bob"))),
+		"another server":            exchange(other, room.ID, invite(room.ID, alice.UserID, bob)),
+		"another user":              exchange(s, room.ID, invite(room.ID, alice.UserID, s.User("dave"))),
+		"another sender":            exchange(s, room.ID, invite(room.ID, s.User("carol"), bob)),
+		"levels":                    exchange(s, room.ID, changed("type", "m.room.power_levels")),
+		"a join":                    exchange(s, room.ID, changed("content", harness.Object{"membership": "join"})),
+		"nothing signed":            exchange(s, room.ID, changed("content", harness.Object{"membership": "invite"})),
+		"a list":                    exchange(s, room.ID, harness.List{}),
+	} {
+		a.Refused(what, 400, 403, 404).unsignedBy(what, victim)
+	}
+	if after := stateIDs(alice, room.ID); !maps.Equal(before, after) {
+		t.Errorf("the state was %v, is %v", before, after)
 	}
 }
 

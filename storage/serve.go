@@ -122,14 +122,14 @@ type DirectoryPlace struct{ Joined, Room int64 }
 // PublishedAfter are the rooms of the directory that come after a place, at most limit.
 func (q *Reader) PublishedAfter(ctx context.Context, place DirectoryPlace, limit int) ([]Room, error) {
 	return selectAll(ctx, q, `SELECT `+roomColumns+` FROM rooms r WHERE r.published = 1 AND r.resident = 1
-		AND (r.joined < $1 OR r.joined = $1 AND r.nid > $2) ORDER BY r.joined DESC, r.nid LIMIT $3`, scanRoom, place.Joined, place.Room, limit)
+		AND r.joined <= $1 AND (r.joined < $1 OR r.nid > $2) ORDER BY r.joined DESC, r.nid LIMIT $3`, scanRoom, place.Joined, place.Room, limit)
 }
 
 // PublishedBefore are the rooms of the directory that come before a place, the nearest
 // first, at most limit.
 func (q *Reader) PublishedBefore(ctx context.Context, place DirectoryPlace, limit int) ([]Room, error) {
 	return selectAll(ctx, q, `SELECT `+roomColumns+` FROM rooms r WHERE r.published = 1 AND r.resident = 1
-		AND (r.joined > $1 OR r.joined = $1 AND r.nid < $2) ORDER BY r.joined, r.nid DESC LIMIT $3`, scanRoom, place.Joined, place.Room, limit)
+		AND r.joined >= $1 AND (r.joined > $1 OR r.nid < $2) ORDER BY r.joined, r.nid DESC LIMIT $3`, scanRoom, place.Joined, place.Room, limit)
 }
 
 // CountPublished is how many rooms the directory has.

@@ -15,11 +15,17 @@ func (s *Signer) Countersign(e *Event) (*Event, error) {
 	if err != nil {
 		return nil, err
 	}
+	return e.WithSignature(s.ServerName, s.KeyID, s.sign(form))
+}
+
+// WithSignature is the event with one more signature, in base64, in the place of one by the
+// same key.
+func (e *Event) WithSignature(server, keyID, signature string) (*Event, error) {
 	signatures := e.Signatures()
-	if signatures[s.ServerName] == nil {
-		signatures[s.ServerName] = map[string]string{}
+	if signatures[server] == nil {
+		signatures[server] = map[string]string{}
 	}
-	signatures[s.ServerName][s.KeyID] = s.sign(form)
+	signatures[server][keyID] = signature
 	text := without(e.JSON, "signatures")
 	text = append(text[:len(text)-1], `,"signatures":`...)
 	text = append(appendSignatures(text, signatures), '}')

@@ -92,7 +92,8 @@ func (r *Rooms) DeleteAlias(ctx context.Context, alias, userID string, admin boo
 	} else if err != nil {
 		return err
 	}
-	return r.with(ctx, a.RoomID, func(hot *hotRoom) error {
+	held := false // the room's policy server has to be asked first
+	err = r.with(ctx, a.RoomID, func(hot *hotRoom) error {
 		b := r.begin(hot)
 		powerful, err := b.maySetCanonical(ctx, userID)
 		if err != nil {
@@ -101,17 +102,27 @@ func (r *Rooms) DeleteAlias(ctx context.Context, alias, userID string, admin boo
 		if a.Creator != userID && !admin && !powerful {
 			return matrix.Forbidden.With("You did not make this alias and may not change the room's aliases")
 		}
-		if powerful {
-			if err := b.dropCanonical(ctx, alias, userID); err != nil {
-				return err
-			}
+		p, err := b.policyOf(ctx)
+		if err == nil && powerful {
+			err = b.dropCanonical(ctx, alias, userID)
+		}
+		if err != nil {
+			return err
 		}
 		drop := func(tx *storage.Tx, _ int64) error { return tx.DeleteAlias(ctx, alias) }
-		if len(b.staged) > 0 {
+		if held = p != nil && len(b.staged) > 0; !held && len(b.staged) > 0 {
 			return b.commit(ctx, drop)
 		}
 		return r.db.Write(ctx, func(tx *storage.Tx) error { return drop(tx, a.Room) })
 	})
+	if err != nil || !held {
+		return err
+	}
+	err = r.write(ctx, a.RoomID, func(ctx context.Context, b *batch) error { return b.dropCanonical(ctx, alias, userID) })
+	if err != nil {
+		r.log.Warn("a room keeps the name of an alias that was removed", "room", a.RoomID, "alias", alias, "error", err)
+	}
+	return nil
 }
 
 // maySetCanonical tells whether the user is in the room and may change its canonical alias.

@@ -40,6 +40,7 @@ type batch struct {
 	state      map[stateName]*stateEvent // what the batch itself changed
 	servers    map[string]int64          // as the batch leaves them
 	staged     []staged
+	policy     *policy // of the room before the batch of a user of this server; nil for none
 }
 
 // staged is an event that waits for the batch's commit.
@@ -166,7 +167,7 @@ func (b *batch) stage(ctx context.Context, s staged) error {
 		}
 		b.count(replaced, s.Event)
 		b.state[name] = &stateEvent{Event: s.Event}
-		if server := matrix.ServerOf(*s.StateKey); sends && endsInvite(replaced, s.Event) && before[server] == 0 {
+		if server := matrix.ServerOf(*s.StateKey); sends && endsInvite(membershipOf(replaced), s.Event) && before[server] == 0 {
 			s.outside = b.rooms.others(s.Event.Event, []string{server})
 		}
 	}
@@ -187,11 +188,16 @@ func (b *batch) followed() []matrix.Reference {
 
 // endsInvite tells whether an event takes an invite or a knock back: the user's server
 // has to hear of it though it is not in the room.
-func endsInvite(before *stateEvent, now *authrules.Event) bool {
-	if before == nil || now.Type != "m.room.member" || now.Membership() != "leave" && now.Membership() != "ban" {
-		return false
+func endsInvite(before string, now *authrules.Event) bool {
+	return (before == "invite" || before == "knock") && (now.Membership() == "leave" || now.Membership() == "ban")
+}
+
+// membershipOf is the membership that a state event tells; "" for none.
+func membershipOf(e *stateEvent) string {
+	if e == nil {
+		return ""
 	}
-	return before.Membership() == "invite" || before.Membership() == "knock"
+	return e.Membership()
 }
 
 // others are the servers in a list and in sets of servers, but this one and the event's

@@ -46,12 +46,15 @@ func (in *intake) beside(ctx context.Context, b *batch, a *arrival) error {
 	if err == nil {
 		err = b.checkCurrent(ctx, a)
 	}
+	if err == nil {
+		err = in.checkPolicy(ctx, b, a.Event.Event)
+	}
 	if errors.Is(err, matrix.Forbidden) {
 		return in.aside(ctx, b, a) // which rejects it, or lets it fail softly
 	} else if err != nil {
 		return err
 	}
-	return b.stage(ctx, staged{Event: a.Event, auth: a.cited, relay: in.relay, beside: state})
+	return b.stage(ctx, staged{Event: a.Event, draft: in.draft, auth: a.cited, relay: in.relay, beside: state})
 }
 
 // besideKey names what authorises events beside others: where they are no state, it is

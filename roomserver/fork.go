@@ -25,7 +25,8 @@ type fork struct {
 	rooms   *Rooms
 	hot     *hotRoom
 	event   *arrival
-	relay   bool // this server passes the event on to the others in the room
+	relay   bool  // this server passes the event on to the others in the room
+	draft   Draft // of an event that this server has just made
 	status  storage.Status
 	pos     stream.Pos // of an event that is stored already as an outlier; 0 otherwise
 	before  stateAt
@@ -201,7 +202,8 @@ func (w *forkWriting) run(ctx context.Context) error {
 	if !known {
 		pos = w.Reserve()
 	}
-	w.stored = &storage.Event{Event: w.event.Event.Event, Pos: pos, At: pos, Order: -int64(pos), Room: w.room.Number, Status: w.status, Replaces: w.replaced}
+	w.stored = &storage.Event{Event: w.event.Event.Event, Pos: pos, At: pos, Order: -int64(pos), Room: w.room.Number, Status: w.status, Replaces: w.replaced,
+		Device: w.draft.Device, TxnID: w.draft.TxnID}
 	for _, e := range w.event.cited {
 		w.stored.Auth = append(w.stored.Auth, e.pos)
 	}
@@ -346,7 +348,12 @@ func (w *forkWriting) accept(ctx context.Context, at stream.Pos) error {
 	if err != nil {
 		return err
 	}
-	rendered.Replaced = replaced
+	rendered.Replaced, rendered.StrippedState = replaced, w.draft.StrippedState
+	if w.draft.StrippedState != nil {
+		if err := w.SetStrippedState(ctx, w.room.Number, *w.stored.StateKey, w.draft.StrippedState); err != nil {
+			return err
+		}
+	}
 	now, err := w.newState(ctx, w.current)
 	if err != nil {
 		return err
@@ -359,11 +366,11 @@ func (w *forkWriting) accept(ctx context.Context, at stream.Pos) error {
 	if err := writeServers(ctx, w.Tx, w.room.Number, w.hot.servers, w.servers, at); err != nil {
 		return err
 	}
-	dropped := w.rooms.others(w.stored.Event, w.dropped())
-	if rendered.Servers = dropped; w.relay || w.rooms.local(w.stored.Sender) {
-		rendered.Servers = w.rooms.others(w.stored.Event, nil, w.hot.servers, w.servers)
+	outside := w.rooms.others(w.stored.Event, append(w.dropped(), w.uninvited(replaced)...))
+	if rendered.Servers = outside; w.relay || w.rooms.local(w.stored.Sender) {
+		rendered.Servers = w.rooms.others(w.stored.Event, slices.Clone(outside), w.hot.servers, w.servers)
 	}
-	if err := w.queue(ctx, w.relay, dropped); err != nil {
+	if err := w.queue(ctx, w.relay, outside); err != nil {
 		return err
 	}
 	w.Publish(stream.Entry{Pos: at, Kind: stream.Event, Room: w.room.Number, User: w.stored.Sender, Value: rendered, Size: 2 * len(w.stored.JSON)})
@@ -400,6 +407,18 @@ func (w *forkWriting) dropped() []string {
 	}
 	slices.Sort(dropped)
 	return dropped
+}
+
+// uninvited is the server outside of the room whose user's invite or knock an event of this
+// server ends.
+func (w *forkWriting) uninvited(replaced *matrix.Event) []string {
+	if replaced == nil || w.stored.Type != "m.room.member" || !w.rooms.local(w.stored.Sender) || !endsInvite(replaced.Membership(), w.event.Event) {
+		return nil
+	}
+	if server := matrix.ServerOf(*w.stored.StateKey); w.hot.servers[server] == 0 {
+		return []string{server}
+	}
+	return nil
 }
 
 // removes tells whether the event takes a user of the server out of the room, by the

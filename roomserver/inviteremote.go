@@ -144,8 +144,12 @@ func (r *Rooms) checkOffered(ctx context.Context, e *matrix.Event) error {
 func (r *Rooms) inviteRemote(ctx context.Context, roomID string, c MemberChange) error {
 	var invite *matrix.Event
 	var shown []json.RawMessage
-	err := r.with(ctx, roomID, func(hot *hotRoom) error {
+	var p *policy
+	err := r.with(ctx, roomID, func(hot *hotRoom) (err error) {
 		b := r.begin(hot)
+		if p, err = b.policyOf(ctx); err != nil {
+			return err
+		}
 		if err := b.mayInvite(ctx, c.Target); err != nil {
 			return err
 		}
@@ -156,11 +160,13 @@ func (r *Rooms) inviteRemote(ctx context.Context, roomID string, c MemberChange)
 			return nil // the user is invited already
 		}
 		invite = b.staged[0].Event.Event
-		var err error
 		shown, err = b.shown(ctx, c.Sender)
 		return err
 	})
 	if err != nil || invite == nil {
+		return err
+	}
+	if invite, err = r.sign(ctx, p, invite); err != nil {
 		return err
 	}
 	signed, err := r.remote.SendInvite(ctx, matrix.ServerOf(c.Target), invite, shown)
@@ -198,7 +204,7 @@ func (r *Rooms) takeOwn(ctx context.Context, roomID string, e *matrix.Event) err
 	if err := in.take(ctx, []*matrix.Event{e}); err != nil {
 		return err
 	}
-	return in.verdicts[e.ID]
+	return in.failure(e.ID)
 }
 
 // mayInvite refuses to invite who is banned.

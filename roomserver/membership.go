@@ -208,16 +208,12 @@ func (r *Rooms) Knock(ctx context.Context, roomID string, c MemberChange) error 
 // change runs fn with the target's member event, nil if there is none, and
 // stores what fn adds.
 func (r *Rooms) change(ctx context.Context, roomID, target string, fn func(context.Context, *batch, *stateEvent) error) error {
-	return r.with(ctx, roomID, func(hot *hotRoom) error {
-		b := r.begin(hot)
+	return r.write(ctx, roomID, func(ctx context.Context, b *batch) error {
 		member, err := b.current(ctx, memberName(target))
 		if err != nil {
 			return err
 		}
-		if err := fn(ctx, b, member); err != nil {
-			return err
-		}
-		return b.commit(ctx, nil)
+		return fn(ctx, b, member)
 	})
 }
 

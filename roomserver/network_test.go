@@ -28,6 +28,7 @@ type network struct {
 	t        testing.TB
 	servers  map[string]*peer
 	identity *identityServer
+	policy   *policyServer
 	mu       sync.Mutex
 	dialed   []string            // whom anybody wanted to reach, in order; guarded by mu
 	prepare  func(roomID string) // what [network.crowd] does before b joins; nil: nothing
@@ -56,7 +57,7 @@ var errDown = errors.New("the server is down")
 
 // newNetwork makes servers a.test, b.test …, each with the users alice, bob and carol.
 func newNetwork(t testing.TB, n int, open func(testing.TB) string) *network {
-	net := &network{t: t, servers: map[string]*peer{}, identity: newIdentityServer()}
+	net := &network{t: t, servers: map[string]*peer{}, identity: newIdentityServer(), policy: newPolicyServer()}
 	for i := range n {
 		name := string(rune('a'+i)) + ".test"
 		seed := make([]byte, ed25519.SeedSize)
@@ -187,7 +188,7 @@ func (p *peer) SendJoin(ctx context.Context, server string, join *matrix.Event, 
 	if err != nil {
 		return nil, err
 	}
-	return &roomserver.SendJoinAnswer{State: jsonOf(answer.State), AuthChain: jsonOf(answer.AuthChain), Event: signed.JSON,
+	return &roomserver.SendJoinAnswer{State: jsonOf(answer.State), AuthChain: jsonOf(answer.AuthChain), Event: answer.Event.JSON,
 		MembersOmitted: omit, Servers: answer.Servers}, nil
 }
 
@@ -239,6 +240,14 @@ func (p *peer) ExchangeThirdPartyInvite(ctx context.Context, server, roomID stri
 		return err
 	}
 	return to.rooms.Exchange(ctx, p.name, roomID, event)
+}
+
+// PolicySign serves [roomserver.Remote].
+func (p *peer) PolicySign(ctx context.Context, server string, event []byte) (string, error) {
+	if _, err := p.net.reach(server); err != nil {
+		return "", err
+	}
+	return p.net.policy.sign(ctx, event)
 }
 
 // membership is what the server holds for a user's membership in a room.

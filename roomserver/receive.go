@@ -1,6 +1,7 @@
 package roomserver
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -111,7 +112,8 @@ func known(events []*matrix.Event) []*matrix.Event {
 }
 
 func (r *Rooms) newIntake(origin string, room *storage.Room) *intake {
-	return &intake{rooms: r, origin: origin, room: room, verdicts: map[string]error{}, rejected: map[string]bool{}, claimed: map[string][]stateAt{}, outliers: map[string]struct{}{}}
+	return &intake{rooms: r, origin: origin, room: room, verdicts: map[string]error{}, rejected: map[string]bool{}, claimed: map[string][]stateAt{}, outliers: map[string]struct{}{},
+		asked: map[string]bool{}, soft: map[string]error{}}
 }
 
 // take places events, whose signatures and hashes were checked, in the room's graph, and
@@ -127,7 +129,21 @@ func (in *intake) take(ctx context.Context, events []*matrix.Event) error {
 	if err := in.fetchAuth(ctx, fresh); err != nil {
 		return err
 	}
-	return in.rooms.hot.with(ctx, in.room.ID, func(hot *hotRoom) error { return in.place(ctx, hot, fresh) })
+	for {
+		err := in.rooms.hot.with(ctx, in.room.ID, func(hot *hotRoom) error {
+			fresh, err = in.place(ctx, hot, fresh)
+			return err
+		})
+		if err != nil || len(fresh) == 0 {
+			return err
+		}
+		fresh = in.askPolicy(ctx, fresh)
+	}
+}
+
+// failure says why an event of this server has not become part of the room; nil if it has.
+func (in *intake) failure(eventID string) error {
+	return cmp.Or(in.verdicts[eventID], in.soft[eventID])
 }
 
 // intake is a number of events on their way into a room.
@@ -142,6 +158,10 @@ type intake struct {
 	relay    bool                      // this server passes the events on to the others in the room
 	orders   map[string]int64          // places in the room's order, of events from before a gap
 	redacted map[string]*storage.Event // by event id: the redactions of events that came before these
+	soft     map[string]error          // of the events that failed softly
+	policy   *policy                   // which has to be asked about what was not placed
+	asked    map[string]bool           // the events about which a policy server was asked
+	draft    Draft                     // of the one event, if this server has just made it
 
 	answered, silent bool // the origin did, or did not, answer what was asked
 
@@ -171,26 +191,27 @@ func (in *intake) unknown(ctx context.Context, events []*matrix.Event) ([]*matri
 
 // place judges the events and stores them. Those that simply follow on the end of the
 // room, or merely lengthen a branch of it, go into one transaction; the others have one each.
-func (in *intake) place(ctx context.Context, hot *hotRoom, events []*matrix.Event) (err error) {
+// It gives those that are left, when a policy server has to be asked about the first of them.
+func (in *intake) place(ctx context.Context, hot *hotRoom, events []*matrix.Event) (left []*matrix.Event, err error) {
 	if !hot.room.Resident {
 		for _, e := range events {
 			in.verdicts[e.ID] = errNotInRoom
 		}
-		return nil
+		return nil, nil
 	}
 	// Others may have placed some of them while something was fetched.
 	if events, err = in.unknown(ctx, events); err != nil {
-		return err
+		return nil, err
 	}
 	if in.redacted, err = in.rooms.earlyRedactions(ctx, in.room.Number, events); err != nil {
-		return err
+		return nil, err
 	}
 	b := in.rooms.beginIntake(hot)
-	for _, e := range events {
+	for i, e := range events {
 		a := &arrival{Event: authrules.New(e)}
 		follows, err := in.follows(ctx, b, a)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		switch {
 		case follows:
@@ -203,13 +224,15 @@ func (in *intake) place(ctx context.Context, hot *hotRoom, events []*matrix.Even
 		var told *matrix.Error
 		switch {
 		case err == nil:
+		case errors.Is(err, errUnsigned):
+			return events[i:], b.commit(ctx, nil)
 		case errors.Is(err, errUnknownAuth), errors.As(err, &told) && told.Status < 500:
 			in.verdicts[e.ID] = err
 		default:
-			return err
+			return nil, err
 		}
 	}
-	return b.commit(ctx, nil)
+	return nil, b.commit(ctx, nil)
 }
 
 // follows tells whether the event is new, follows on the end of the room as the batch
@@ -253,10 +276,13 @@ func (in *intake) append(ctx context.Context, b *batch, a *arrival) error {
 		err = authrules.Allowed(a.Event, a.withMembers(&b.room, rulesOf(all)))
 	}
 	if err == nil {
+		err = in.checkPolicy(ctx, b, a.Event.Event)
+	}
+	if err == nil {
 		return in.stage(ctx, b, a)
 	}
 	if errors.Is(err, matrix.Forbidden) {
-		return in.aside(ctx, b, a) // which rejects it
+		return in.aside(ctx, b, a) // which rejects it, or has it fail softly
 	}
 	return err
 }
@@ -277,7 +303,7 @@ func (in *intake) aside(ctx context.Context, b *batch, a *arrival) error {
 
 // stage stages another server's event, with what it redacts.
 func (in *intake) stage(ctx context.Context, b *batch, a *arrival) error {
-	s := staged{Event: a.Event, auth: a.cited, relay: in.relay}
+	s := staged{Event: a.Event, draft: in.draft, auth: a.cited, relay: in.relay}
 	if a.Redacts != "" {
 		power := func() (*authrules.PowerLevels, error) {
 			_, levels, err := b.powerLevels(ctx)
@@ -301,7 +327,7 @@ func (in *intake) fork(ctx context.Context, hot *hotRoom, a *arrival) error {
 	if err != nil {
 		return err
 	}
-	f := &fork{rooms: r, hot: hot, event: a, pos: previous[a.ID].Pos, relay: in.relay, redaction: in.redacted[a.ID]}
+	f := &fork{rooms: r, hot: hot, event: a, pos: previous[a.ID].Pos, relay: in.relay, draft: in.draft, redaction: in.redacted[a.ID]}
 	delete(previous, a.ID)
 	for _, id := range a.PrevEvents() {
 		if previous[id].StateAfter == 0 {
@@ -329,8 +355,11 @@ func (in *intake) fork(ctx context.Context, hot *hotRoom, a *arrival) error {
 		if soft == nil {
 			soft = r.checkCurrentState(ctx, hot, a)
 		}
+		if soft == nil {
+			soft = in.checkPolicy(ctx, r.beginIntake(hot), a.Event.Event)
+		}
 		if errors.Is(soft, matrix.Forbidden) {
-			f.status = storage.SoftFailed
+			f.status, in.soft[a.ID] = storage.SoftFailed, soft
 		} else if soft != nil {
 			return soft
 		}

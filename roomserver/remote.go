@@ -43,6 +43,8 @@ type Remote interface {
 	ExchangeThirdPartyInvite(ctx context.Context, server, roomID string, event []byte) error
 	// GuestsCanJoin asks whether a room welcomes guests.
 	GuestsCanJoin(ctx context.Context, server, roomID string) (bool, error)
+	// PolicySign asks a policy server for its signature of an event, in base64.
+	PolicySign(ctx context.Context, server string, event []byte) (signature string, err error)
 	// ResolveAlias asks the server of an alias which room it points to, and which
 	// servers are in that.
 	ResolveAlias(ctx context.Context, alias string) (roomID string, servers []string, err error)

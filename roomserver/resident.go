@@ -170,7 +170,7 @@ func (r *Rooms) AcceptMember(ctx context.Context, origin, roomID, eventID, membe
 	if err := in.take(ctx, []*matrix.Event{e}); err != nil {
 		return nil, err
 	}
-	if err := in.verdicts[e.ID]; err != nil {
+	if err := in.failure(e.ID); err != nil {
 		return nil, err
 	}
 	known, err := r.db.KnownEvents(ctx, []string{e.ID})
@@ -234,7 +234,7 @@ func (r *Rooms) JoinState(ctx context.Context, join *matrix.Event, omitMembers b
 		}
 		events = append(events, members...)
 	}
-	answer := &JoinAnswer{Event: join}
+	answer := &JoinAnswer{Event: stored.Event} // with the signature of a policy server too
 	var kept, redundant []int64
 	for i := range events {
 		answer.State = append(answer.State, events[i].Event)

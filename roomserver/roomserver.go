@@ -46,6 +46,8 @@ type Rooms struct {
 	turnWait       time.Duration // how long events wait for their turn
 	patience       *patience
 	failing        *failing
+	policing       *turns // a few at a time have a room's policy server sign what they send
+	policyTime     time.Duration
 	states         *states
 	lastCreate     lastCreate
 	partial        *partialRooms
@@ -61,7 +63,8 @@ func New(o Options) *Rooms {
 	return &Rooms{
 		db: o.DB, signer: o.Signer, defaultVersion: o.DefaultVersion, log: o.Logger,
 		remote: o.Remote, identity: o.Identity, admitSender: o.AdmitSender, admitInvitee: o.AdmitInvitee,
-		hot: newHotRooms(o.DB), inbound: newTurns(), turnWait: inboundWait, patience: newPatience(), failing: newFailing(), states: newStates(), partial: newPartialRooms(),
+		hot: newHotRooms(o.DB), inbound: newTurns(1), turnWait: inboundWait, patience: newPatience(), failing: newFailing(), states: newStates(), partial: newPartialRooms(),
+		policing: newTurns(policyAtOnce), policyTime: policyTime,
 	}
 }
 

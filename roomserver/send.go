@@ -16,27 +16,36 @@ func (r *Rooms) Send(ctx context.Context, roomID string, d Draft) (eventID strin
 			return "", err
 		}
 	}
-	err = r.with(ctx, roomID, func(hot *hotRoom) error {
-		eventID, err = r.send(ctx, hot, d)
+	var room int64
+	err = r.write(ctx, roomID, func(ctx context.Context, b *batch) error {
+		room = b.room.Number
+		if b.policy != nil { // which is not to be asked about the same event again
+			if eventID, err = r.sent(ctx, room, d); eventID != "" || err != nil {
+				return err
+			}
+		}
+		eventID, err = r.send(ctx, b, d)
 		return err
 	})
-	return eventID, err
+	if err == nil || room == 0 {
+		return eventID, err
+	}
+	if eventID, failed := r.sent(ctx, room, d); eventID != "" || failed != nil {
+		return eventID, failed
+	}
+	return "", err
 }
 
-func (r *Rooms) send(ctx context.Context, hot *hotRoom, d Draft) (string, error) {
-	if err := r.checkDraft(ctx, hot, d); err != nil {
-		return r.again(ctx, hot, d, err)
+func (r *Rooms) send(ctx context.Context, b *batch, d Draft) (string, error) {
+	if err := r.checkDraft(ctx, b.hot, d); err != nil {
+		return "", err
 	}
-	b := r.begin(hot)
 	if same, err := b.unchanged(ctx, d); same != "" || err != nil {
 		return same, err
 	}
 	e, err := b.add(ctx, d)
-	if err == nil {
-		err = b.commit(ctx, nil)
-	}
 	if err != nil {
-		return r.again(ctx, hot, d, err)
+		return "", err
 	}
 	return e.ID, nil
 }
@@ -81,15 +90,15 @@ func (r *Rooms) SendState(ctx context.Context, roomID string, d Draft) (string, 
 	return member.ID, nil
 }
 
-// again looks for the event that the draft became the first time, if it was sent
-// before; failing that the failure stands.
-func (r *Rooms) again(ctx context.Context, hot *hotRoom, d Draft, failure error) (string, error) {
+// sent is the event that the draft became the first time, if it was sent before; "" if it
+// was not.
+func (r *Rooms) sent(ctx context.Context, room int64, d Draft) (string, error) {
 	if d.TxnID == "" {
-		return "", failure
+		return "", nil
 	}
-	id, err := r.db.EventByTransaction(ctx, hot.room.Number, d.Sender, d.Device, d.Type, d.TxnID)
+	id, err := r.db.EventByTransaction(ctx, room, d.Sender, d.Device, d.Type, d.TxnID)
 	if errors.Is(err, storage.ErrNotFound) {
-		return "", failure
+		return "", nil
 	}
 	return id, err
 }

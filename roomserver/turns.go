@@ -6,18 +6,19 @@ import (
 	"time"
 )
 
-// turns lets one at a time do something for a key, whoever comes first.
+// turns lets one at a time do something for a key, or a few, whoever comes first.
 type turns struct {
-	mu    sync.Mutex
-	gates map[string]*gate
+	atOnce int
+	mu     sync.Mutex
+	gates  map[string]*gate
 }
 
 type gate struct {
-	item  chan struct{} // whoever has put its one item in has the turn
+	item  chan struct{} // whoever has put an item in has the turn
 	users int           // who have or await the turn; guarded by turns.mu
 }
 
-func newTurns() *turns { return &turns{gates: map[string]*gate{}} }
+func newTurns(atOnce int) *turns { return &turns{atOnce: atOnce, gates: map[string]*gate{}} }
 
 // enter waits for the turn; leave ends it. Whoever has waited for as long as patience goes
 // on without it; 0 is forever.
@@ -31,7 +32,7 @@ func (t *turns) enter(ctx context.Context, key string, patience time.Duration) (
 	t.mu.Lock()
 	g := t.gates[key]
 	if g == nil {
-		g = &gate{item: make(chan struct{}, 1)}
+		g = &gate{item: make(chan struct{}, t.atOnce)}
 		t.gates[key] = g
 	}
 	g.users++

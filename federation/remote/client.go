@@ -93,6 +93,7 @@ type call struct {
 	target   string // the path with the query, escaped
 	body     []byte // JSON, nil for none
 	unsigned bool   // without Authorization
+	own      bool   // the server may have this one's name
 	events   bool   // the answer has events: what they contain is judged one by one
 	limit    int64  // of the answer, in bytes
 	timeout  time.Duration
@@ -108,7 +109,7 @@ func target(path string, segments ...string) string {
 
 // do sends the request and decodes the answer, of status 200, into answer (a pointer).
 func (c *Client) do(ctx context.Context, server string, r call, answer any) error {
-	if err := c.permit(ctx, server); err != nil {
+	if err := c.permit(ctx, server, r.own); err != nil {
 		return err
 	}
 	inner, cancel := context.WithTimeout(ctx, r.timeout)
@@ -123,11 +124,11 @@ func (c *Client) do(ctx context.Context, server string, r call, answer any) erro
 	return err
 }
 
-func (c *Client) permit(ctx context.Context, server string) error {
+func (c *Client) permit(ctx context.Context, server string, own bool) error {
 	if _, _, _, err := splitServerName(server); err != nil {
 		return matrix.InvalidParam.With("This is not the name of a server that can be reached").Because(err)
 	}
-	if server == c.ServerName() {
+	if server == c.ServerName() && !own {
 		return errors.New("a request of this server to itself")
 	}
 	if c.options.Gate != nil {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -201,6 +202,29 @@ func TestUnreachable(t *testing.T) {
 		if told, ok := errors.AsType[*matrix.Error](err); !ok || told.Status != http.StatusBadGateway || strings.Contains(told.Message, "127.0.0.1:1 ") {
 			t.Errorf("%s %s: a client is told %v", c.server, c.event, told)
 		}
+	}
+}
+
+// TestPolicySignRefusals: a policy server may have this server's name, and its limits are
+// told to whoever is to wait for them.
+func TestPolicySignRefusals(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.newPeer(t, "policy.test")
+	p.answer("/_matrix/policy/v1/sign", 429, `{"errcode":"M_LIMIT_EXCEEDED","retry_after_ms":2500}`)
+	var told *matrix.Error
+	if _, err := w.client.PolicySign(t.Context(), p.name, []byte(`{}`)); !errors.As(err, &told) || told.Code != "M_LIMIT_EXCEEDED" || told.RetryAfter != 2500*time.Millisecond {
+		t.Errorf("%+v", err)
+	}
+	self := w.newPeer(t, us)
+	port, err := strconv.ParseUint(portOf(self.server), 10, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.dns.Service("_matrix-fed._tcp."+us, us, uint16(port), 10, 0)
+	self.answer("/_matrix/policy/v1/sign", 200, `{"`+us+`":{"ed25519:policy_server":"c2ln"}}`)
+	if signature, err := w.client.PolicySign(t.Context(), us, []byte(`{}`)); err != nil || signature != "c2ln" {
+		t.Errorf("of this server's name: %q, %v", signature, err)
 	}
 }
 

@@ -238,13 +238,17 @@ func (c *Client) TimestampToEvent(ctx context.Context, server, roomID string, at
 const policyKey = "ed25519:policy_server"
 
 // PolicySign is POST /_matrix/policy/v1/sign: it gives a policy server's signature of an
-// event, in base64, unchecked. A server that refuses is a [*PeerError].
+// event, in base64, unchecked. A server that refuses is a [*PeerError]; one that is asked too
+// often says how long to wait. The policy server may have this server's own name.
 func (c *Client) PolicySign(ctx context.Context, server string, event []byte) (string, error) {
 	var answer map[string]map[string]string
 	err := c.do(ctx, server, call{
 		method: http.MethodPost, target: "/_matrix/policy/v1/sign",
-		body: event, limit: maxSmall, timeout: usualTimeout,
+		body: event, own: true, limit: maxSmall, timeout: usualTimeout,
 	}, &answer)
+	if refusal, refused := errors.AsType[*PeerError](err); refused && refusal.Status == http.StatusTooManyRequests {
+		return "", matrix.LimitExceeded.With("The room's policy server is asked too often").After(max(refusal.RetryAfter, time.Second)).Because(err)
+	}
 	if err != nil {
 		return "", err
 	}

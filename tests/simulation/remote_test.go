@@ -195,6 +195,11 @@ func (p peers) ExchangeThirdPartyInvite(ctx context.Context, server, roomID stri
 	return err
 }
 
+// PolicySign serves [roomserver.Remote]: no room has a policy server.
+func (p peers) PolicySign(context.Context, string, []byte) (string, error) {
+	return "", matrix.Unrecognized
+}
+
 // ResolveAlias serves [roomserver.Remote].
 func (p peers) ResolveAlias(ctx context.Context, alias string) (string, []string, error) {
 	type answer struct {

@@ -24,13 +24,14 @@ func EachFederation(t *testing.T, n int, o Options, test func(t *testing.T, serv
 }
 
 // StartFederation starts n servers that reach each other over TLS, with certificates of an
-// authority of their own. They are called localhost, by their ports.
+// authority of their own. They are called localhost, by their ports. What they ask of each
+// other and answer is held against the specification.
 func StartFederation(t testing.TB, engine string, n int, o Options) []*Server {
 	t.Helper()
 	ca := outboundtest.NewCA(t)
 	servers := make([]*Server, n)
 	for i := range servers {
-		s, err := newFederated(engine, t.TempDir(), ca, o)
+		s, err := newFederated(engine, t.TempDir(), ca, o, func(from, to int) error { return watch(t, ca, from, to) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -40,8 +41,9 @@ func StartFederation(t testing.TB, engine string, n int, o Options) []*Server {
 	return servers
 }
 
-// newFederated makes a server that trusts an authority and starts it.
-func newFederated(engine, dir string, ca *outboundtest.CA, o Options) (*Server, error) {
+// newFederated makes a server that trusts an authority and starts it. watch, if not nil, is
+// to listen at a port and to pass on what comes there to another one.
+func newFederated(engine, dir string, ca *outboundtest.CA, o Options, watch func(from, to int) error) (*Server, error) {
 	port, err := FreePort()
 	if err != nil {
 		return nil, err
@@ -66,6 +68,15 @@ func newFederated(engine, dir string, ca *outboundtest.CA, o Options) (*Server, 
 			return nil, err
 		}
 		if s.front, err = newFront(ca, known, port, certificate, key); err != nil {
+			return nil, err
+		}
+	}
+	if watch != nil {
+		known := port
+		if port, err = FreePort(); err != nil {
+			return nil, err
+		}
+		if err := watch(known, port); err != nil {
 			return nil, err
 		}
 	}

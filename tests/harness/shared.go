@@ -64,7 +64,7 @@ func SharedFederated(t testing.TB, engine string) (*Server, *outboundtest.CA) {
 			return
 		}
 		if s.ca, s.err = outboundtest.MakeCA(filepath.Join(dir, "ca.pem")); s.err == nil {
-			s.server, s.err = newFederated(engine, dir, s.ca, Options{})
+			s.server, s.err = newFederated(engine, dir, s.ca, Options{}, nil)
 		}
 	})
 	if s.err != nil {

@@ -19,6 +19,9 @@ const gapsLooked = 100
 // is filled first as far as they reach. What is left after that are events beside the
 // known ones.
 func (in *intake) putBack(ctx context.Context, events []*matrix.Event) ([]*matrix.Event, error) {
+	if in.room.Partial() {
+		return in.leaveBehind(ctx, events)
+	}
 	for range gapRounds {
 		if len(events) == 0 || in.origin == in.rooms.signer.ServerName || in.recent(events) {
 			return events, nil
@@ -46,12 +49,75 @@ func (in *intake) putBack(ctx context.Context, events []*matrix.Event) ([]*matri
 	return events, nil
 }
 
+// leaveBehind leaves out those of the events that come before others that are known here,
+// behind a gap: while the room's state is partial, old states would have to be fetched for
+// them with all members. They are fetched again when somebody reads that far back. What is
+// left then are events beside those behind the gap, as servers make them that have not heard
+// of a join yet. The state before these is often that before the join, and need not be
+// fetched.
+func (in *intake) leaveBehind(ctx context.Context, events []*matrix.Event) ([]*matrix.Event, error) {
+	gaps, err := in.rooms.db.MissingEvents(ctx, in.room.Number)
+	if err != nil || len(gaps) == 0 || in.origin == in.rooms.signer.ServerName || in.recent(events) {
+		return events, err
+	}
+	gaps = gaps[:min(len(gaps), gapsLooked)]
+	if in.history == nil {
+		raws, err := in.rooms.remote.Backfill(ctx, in.origin, in.room.ID, missingOf(gaps), gapEvents)
+		if err != nil {
+			in.rooms.log.Info("another server does not tell what lies before known events", "room", in.room.ID, "server", in.origin, "error", err)
+		}
+		in.history = append([]*matrix.Event{}, in.rooms.checked(ctx, in.room, raws)...)
+	}
+	behind := map[string]*matrix.Event{}
+	for _, e := range ancestors(missingOf(gaps), slices.Concat(in.history, events)) {
+		behind[e.ID] = e
+	}
+	events = slices.DeleteFunc(slices.Clone(events), func(e *matrix.Event) bool { return behind[e.ID] != nil })
+	return events, errors.Join(in.findSiblings(ctx, gaps, behind, events), ctx.Err())
+}
+
+// findSiblings finds the events that follow the same ones as the child of a gap does, or as
+// those do behind the gap since when the state has not changed: the state before them is
+// the same.
+func (in *intake) findSiblings(ctx context.Context, gaps []storage.MissingEvent, behind map[string]*matrix.Event, events []*matrix.Event) error {
+	positions := make([]int64, len(gaps))
+	for i, m := range gaps {
+		positions[i] = int64(m.Child)
+	}
+	children, err := in.rooms.db.EventsByPos(ctx, positions)
+	for i := range children {
+		if children[i].StateBefore == 0 || children[i].Status != storage.Accepted {
+			continue
+		}
+		for previous := children[i].PrevEvents(); ; {
+			for _, e := range events {
+				if sameIDs(previous, e.PrevEvents()) {
+					in.claimed[e.ID], in.siblings[e.ID] = []stateAt{{id: children[i].StateBefore}}, true
+				}
+			}
+			if len(previous) != 1 || behind[previous[0]] == nil || behind[previous[0]].StateKey != nil {
+				break
+			}
+			e := behind[previous[0]]
+			delete(behind, e.ID) // they may be in a circle
+			previous = e.PrevEvents()
+		}
+	}
+	return err
+}
+
+// sameIDs tells whether two lists have the same ids, in whatever order.
+func sameIDs(a, b []string) bool {
+	return len(a) == len(b) && !slices.ContainsFunc(a, func(id string) bool { return !slices.Contains(b, id) })
+}
+
 // recent tells whether all of the events follow the end of the room, as nearly all do that
 // servers send.
 func (in *intake) recent(events []*matrix.Event) bool {
 	after := slices.Clone(in.room.Extremities)
 	for _, e := range events {
-		if slices.ContainsFunc(e.PrevEvents(), func(id string) bool { return !slices.Contains(after, id) }) {
+		// The create event follows nothing, and so not the end of the room either.
+		if len(e.PrevEvents()) == 0 || slices.ContainsFunc(e.PrevEvents(), func(id string) bool { return !slices.Contains(after, id) }) {
 			return false
 		}
 		after = append(after, e.ID)

@@ -346,6 +346,7 @@ func (c *completion) reconsider(ctx context.Context) error {
 		if err := c.hot.reload(ctx, c.rooms.db, c.room.ID); err != nil {
 			return err
 		}
+		in.asked[a.ID] = true // nobody is asked while the room is held up
 		err := c.rooms.checkCurrentState(ctx, c.hot, a)
 		if err == nil {
 			err = in.fork(ctx, c.hot, &arrival{Event: a.Event})

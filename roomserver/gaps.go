@@ -46,6 +46,11 @@ func (in *intake) fillGaps(ctx context.Context, events []*matrix.Event) ([]*matr
 		}
 		before := len(events)
 		events = byAncestry(append(found, events...))
+		if in.room.Partial() {
+			if events, err = in.leaveBehind(ctx, events); err != nil {
+				return nil, err
+			}
+		}
 		if len(events) == before || all {
 			break
 		}
@@ -98,7 +103,7 @@ func (in *intake) open(ctx context.Context, events []*matrix.Event) ([]*matrix.E
 	}
 	var open []*matrix.Event
 	for _, e := range events {
-		if slices.ContainsFunc(e.PrevEvents(), func(id string) bool { return !among[id] && stored[id].StateAfter == 0 }) {
+		if !in.siblings[e.ID] && slices.ContainsFunc(e.PrevEvents(), func(id string) bool { return !among[id] && stored[id].StateAfter == 0 }) {
 			open = append(open, e)
 		}
 	}

@@ -25,13 +25,14 @@ import (
 // network are servers that reach each other without a network: what one asks of
 // another is a call.
 type network struct {
-	t        testing.TB
-	servers  map[string]*peer
-	identity *identityServer
-	policy   *policyServer
-	mu       sync.Mutex
-	dialed   []string            // whom anybody wanted to reach, in order; guarded by mu
-	prepare  func(roomID string) // what [network.crowd] does before b joins; nil: nothing
+	t         testing.TB
+	servers   map[string]*peer
+	identity  *identityServer
+	policy    *policyServer
+	mu        sync.Mutex
+	dialed    []string            // whom anybody wanted to reach, in order; guarded by mu
+	prepare   func(roomID string) // what [network.crowd] does before b joins; nil: nothing
+	meanwhile func(roomID string) // what it does after b has joined, before the others hear of that; nil: nothing
 }
 
 // peer is one server.

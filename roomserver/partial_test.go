@@ -150,6 +150,9 @@ func (n *network) crowd(v matrix.RoomVersion) (roomID string, join *matrix.Event
 	if got := b.membership(roomID, userOf("a", "carol")); got != "" {
 		n.t.Fatalf("b knows that carol of a is %q", got)
 	}
+	if n.meanwhile != nil {
+		n.meanwhile(roomID)
+	}
 	n.deliver()
 	return roomID, must[storage.StateEntry](n.t)(b.db.CurrentStateEvent(n.t.Context(), b.room(roomID).Number, "m.room.member", userOf("b", "bob"))).Event.Event
 }
@@ -444,4 +447,33 @@ func (p *peer) chainOf(roomID string, e *matrix.Event) []*matrix.Event {
 		}
 	}
 	return append(events, e)
+}
+
+// What is said while somebody joins, by servers that have not heard of the join, comes too
+// while the members are not known.
+func TestEventsBesidePartialJoin(t *testing.T) {
+	eachPartial(t, func(t *testing.T, net *network, v matrix.RoomVersion) {
+		a, b, d := net.at("a"), net.at("b"), net.at("d")
+		net.meanwhile = func(roomID string) {
+			say(t, d.rooms, roomID, userOf("d", "alice"), "meanwhile")
+			say(t, d.rooms, roomID, userOf("d", "bob"), "and so do I")
+			if err := d.rooms.Leave(t.Context(), roomID, roomserver.MemberChange{Sender: userOf("d", "bob")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		roomID, join := net.crowd(v)
+		net.meanwhile = nil
+		say(t, a.rooms, roomID, userOf("a", "carol"), "welcome")
+		net.deliver()
+		want := []string{"meanwhile", "and so do I", "welcome"}
+		if diff := cmp.Diff(want, b.recent(roomID, userOf("b", "bob"))); diff != "" {
+			t.Errorf("while members are not known, bob finds (-want +got):\n%s", diff)
+		}
+		close(b.hold)
+		b.settle(roomID)
+		net.same(roomID, join, "a", "b")
+		if diff := cmp.Diff(append([]string{"before"}, want...), bodies(t, b.rooms, roomID, userOf("b", "bob"))); diff != "" {
+			t.Errorf("in the end bob finds (-want +got):\n%s", diff)
+		}
+	})
 }

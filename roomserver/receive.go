@@ -113,7 +113,7 @@ func known(events []*matrix.Event) []*matrix.Event {
 
 func (r *Rooms) newIntake(origin string, room *storage.Room) *intake {
 	return &intake{rooms: r, origin: origin, room: room, verdicts: map[string]error{}, rejected: map[string]bool{}, claimed: map[string][]stateAt{}, outliers: map[string]struct{}{},
-		asked: map[string]bool{}, soft: map[string]error{}}
+		siblings: map[string]bool{}, asked: map[string]bool{}, soft: map[string]error{}}
 }
 
 // take places events, whose signatures and hashes were checked, in the room's graph, and
@@ -154,6 +154,8 @@ type intake struct {
 	verdicts map[string]error          // of the events that were rejected or cannot be judged
 	rejected map[string]bool           // those that were stored as rejected
 	claimed  map[string][]stateAt      // by event, the states before it that the origin says are so
+	siblings map[string]bool           // events that follow the same as a known one; claimed has the state before that
+	history  []*matrix.Event           // what lies behind gaps; nil while nobody was asked
 	outliers map[string]struct{}       // those of the events that are stored, and have no place in the graph
 	relay    bool                      // this server passes the events on to the others in the room
 	orders   map[string]int64          // places in the room's order, of events from before a gap
@@ -333,6 +335,9 @@ func (in *intake) fork(ctx context.Context, hot *hotRoom, a *arrival) error {
 		if previous[id].StateAfter == 0 {
 			f.missing = append(f.missing, id)
 		}
+	}
+	if in.siblings[a.ID] {
+		f.missing = nil // the gap before the other one is this one's too
 	}
 	if len(f.missing) > 0 && in.claimed[a.ID] == nil {
 		return matrix.Forbidden.Withf("The events before %s are not known", a.ID)

@@ -169,6 +169,9 @@ func (a *API) byRoom(ctx context.Context, origin string, pdus []jsontext.Value) 
 			roomIDs[i] = pdu.RoomID
 		}
 	}
+	if err := a.Rooms.AwaitJoins(ctx, roomIDs); err != nil {
+		return nil, matrix.ServiceUnavailable.Because(err)
+	}
 	known, err := a.Serving.Rooms(ctx, origin, roomIDs)
 	if err != nil {
 		return nil, err

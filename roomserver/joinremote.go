@@ -174,6 +174,13 @@ func (r *Rooms) joinRemote(ctx context.Context, roomID string, c MemberChange) e
 		return err
 	}
 	defer leave()
+	room, err := r.db.RoomByID(ctx, roomID)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return err
+	}
+	if !room.Resident { // otherwise what others send need not wait for one more user
+		defer r.arrivals.begin(roomID)()
+	}
 	return r.anywhere(ctx, servers, func(server string) error { return r.joinVia(ctx, server, roomID, c) })
 }
 

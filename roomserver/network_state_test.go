@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
 	"beep/matrix"
 	"beep/roomserver"
@@ -181,5 +182,48 @@ func TestNoWayBackThroughServerThatMissedMuch(t *testing.T) {
 		say(t, a.rooms, roomID, userOf("a", "alice"), "closed")
 		net.deliver()
 		net.agree(roomID, "a", "c")
+	})
+}
+
+// What happens in a room right after somebody was let in may be sent before the answer to the
+// join has been taken in. It is not lost.
+func TestWhatComesBeforeTheAnswerToAJoin(t *testing.T) {
+	eachNetwork(t, 2, func(t *testing.T, net *network) {
+		a, b := net.at("a"), net.at("b")
+		b.rooms.SetTurnWait(time.Minute)
+		roomID := create(t, a.rooms, roomserver.RoomDraft{Creator: userOf("a", "alice"), Preset: "public_chat"})
+		kicked := make(chan error, 1)
+		net.letIn = func() {
+			if err := a.rooms.Kick(t.Context(), roomID, roomserver.MemberChange{Sender: userOf("a", "alice"), Target: userOf("b", "bob")}); err != nil {
+				t.Error(err)
+			}
+			room := must[storage.Room](t)(a.db.RoomByID(t.Context(), roomID))
+			kick := must[storage.Event](t)(a.db.EventByID(t.Context(), room.Extremities[0]))
+			begun := make(chan bool)
+			go func() {
+				close(begun)
+				err := b.rooms.AwaitJoins(t.Context(), []string{roomID})
+				if err == nil {
+					_, err = b.rooms.Receive(t.Context(), a.name, roomID, jsonOf([]*matrix.Event{kick.Event}))
+				}
+				kicked <- err
+			}()
+			<-begun
+		}
+		b.join(roomID, userOf("b", "bob"), "a")
+		if err := <-kicked; err != nil {
+			t.Error(err)
+		}
+		if got := b.membership(roomID, userOf("b", "bob")); got != "leave" {
+			t.Errorf("b has bob as %q", got)
+		}
+		// Who waits does not wait for ever: it is to be sent again.
+		b.rooms.SetTurnWait(time.Millisecond)
+		net.letIn = func() {
+			if err := b.rooms.AwaitJoins(t.Context(), []string{roomID}); err == nil {
+				t.Error("the join has not ended")
+			}
+		}
+		b.join(roomID, userOf("b", "carol"), "a")
 	})
 }

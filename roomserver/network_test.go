@@ -33,6 +33,7 @@ type network struct {
 	dialed    []string            // whom anybody wanted to reach, in order; guarded by mu
 	prepare   func(roomID string) // what [network.crowd] does before b joins; nil: nothing
 	meanwhile func(roomID string) // what it does after b has joined, before the others hear of that; nil: nothing
+	letIn     func()              // is called when a join was accepted, before it is answered; nil for nothing
 }
 
 // peer is one server.
@@ -184,6 +185,9 @@ func (p *peer) SendJoin(ctx context.Context, server string, join *matrix.Event, 
 	signed, err := to.rooms.AcceptMember(ctx, p.name, join.RoomID, join.ID, "join", join.JSON)
 	if err != nil {
 		return nil, err
+	}
+	if p.net.letIn != nil {
+		p.net.letIn()
 	}
 	answer, err := to.rooms.JoinState(ctx, signed, omit)
 	if err != nil {

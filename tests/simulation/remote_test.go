@@ -240,6 +240,9 @@ func (p *process) take(ctx context.Context, origin string, t *remote.Transaction
 		}
 		byRoom[pdu.RoomID] = append(byRoom[pdu.RoomID], raw)
 	}
+	if err := p.rooms.AwaitJoins(ctx, order); err != nil {
+		return nil, err
+	}
 	results := &remote.Results{Errors: map[string]string{}}
 	for _, roomID := range order {
 		refused, err := p.rooms.Receive(ctx, origin, roomID, byRoom[roomID])

@@ -55,11 +55,13 @@ func (w *world) residents(r *room) []*view {
 			views = append(views, v)
 		}
 	}
-	in := slices.DeleteFunc(slices.Clone(views), func(v *view) bool { return v.shutOut(views) })
-	if len(in) == 0 {
-		return views // they cannot all be out
+	for {
+		in := slices.DeleteFunc(slices.Clone(views), func(v *view) bool { return v.shutOut(views) })
+		if len(in) == 0 || len(in) == len(views) {
+			return views // they cannot all be out
+		}
+		views = in // who is out has no say about others
 	}
-	return in
 }
 
 // shutOut tells whether all others hold that none of the server's users is in the room,

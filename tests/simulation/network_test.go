@@ -32,7 +32,9 @@ type network struct {
 
 	mu      sync.Mutex
 	weather weather
-	cut     map[link]bool // nobody at the one reaches the other
+	cut     map[link]bool  // nobody at the one reaches the other
+	asked   map[string]int // requests, by kind
+	last    time.Time      // when the last one was
 	sources map[string]*rand.Rand
 }
 
@@ -40,7 +42,7 @@ type network struct {
 type link struct{ from, to string }
 
 func newNetwork(seed uint64) *network {
-	return &network{seed: seed, servers: map[string]*server{}, cut: map[link]bool{}, sources: map[string]*rand.Rand{}}
+	return &network{seed: seed, servers: map[string]*server{}, cut: map[link]bool{}, asked: map[string]int{}, sources: map[string]*rand.Rand{}}
 }
 
 // fate is what becomes of a request.
@@ -76,6 +78,8 @@ const longest = 4 * time.Minute
 func (n *network) fate(l link, kind string) fate {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.asked[kind]++
+	n.last = time.Now()
 	name := l.from + " " + l.to + " " + kind
 	source := n.sources[name]
 	if source == nil {
@@ -100,6 +104,13 @@ func (n *network) fate(l link, kind string) fate {
 		f.again = later
 	}
 	return f
+}
+
+// silent tells whether nobody has asked anything for so long.
+func (n *network) silent(d time.Duration) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return time.Since(n.last) > d
 }
 
 // reaches tells whether requests of the one server come to the other.

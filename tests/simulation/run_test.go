@@ -37,8 +37,7 @@ func simulate(t *testing.T, seed uint64, open func(t *testing.T) string) *report
 	}
 	var r *report
 	bubbletest.Test(t, func(t *testing.T) {
-		w := &world{t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 0)), net: newNetwork(seed), start: time.Now(),
-			acks: map[string]*ack{}, absent: map[*server]time.Time{}}
+		w := newWorld(t, seed)
 		w.build(urls)
 		w.live()
 		rounds := w.heal()
@@ -52,6 +51,22 @@ func simulate(t *testing.T, seed uint64, open func(t *testing.T) string) *report
 	return r
 }
 
+func newWorld(t *testing.T, seed uint64) *world {
+	return &world{t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 0)), net: newNetwork(seed), start: time.Now(),
+		acks: map[string]*ack{}, absent: map[*server]time.Time{}}
+}
+
+// add makes a server and starts it.
+func (w *world) add(url string) *server {
+	s := newServer(w, len(w.servers), url)
+	s.skew = w.random.Int64N(int64(2*time.Hour/time.Millisecond)) - int64(time.Hour/time.Millisecond)
+	w.servers = append(w.servers, s)
+	w.net.servers[s.name] = s
+	s.start()
+	s.now.register()
+	return s
+}
+
 const (
 	minServers = 3
 	maxServers = 5
@@ -63,12 +78,7 @@ var versions = []matrix.RoomVersion{"1", "6", "10", "11", "12"}
 // build makes the servers, and rooms with members of most of them.
 func (w *world) build(urls []string) {
 	for i := range minServers + w.random.IntN(maxServers-minServers+1) {
-		s := newServer(w, i, urls[i])
-		s.skew = w.random.Int64N(int64(2*time.Hour/time.Millisecond)) - int64(time.Hour/time.Millisecond)
-		w.servers = append(w.servers, s)
-		w.net.servers[s.name] = s
-		s.start()
-		s.now.register()
+		w.add(urls[i])
 	}
 	for range 1 + w.random.IntN(3) {
 		w.makeRoom(pick(w, versions))
@@ -198,17 +208,27 @@ func (w *world) drain() {
 			quiet = 0
 		}
 		if time.Now().After(deadline) {
-			w.violated("something is still under way after %v", drainTime)
+			w.violated("after %v %d requests are still under way, and the servers have something for %v others", drainTime, w.net.flying.Load(), w.pending())
 			return
 		}
 	}
 }
 
-func (w *world) busy() bool {
-	if w.net.flying.Load() > 0 {
-		return true
+// longestDelay is longer than senders leave a server alone that has not been away for days.
+const longestDelay = 10 * time.Minute
+
+// pending is how many others each server has something for.
+func (w *world) pending() (others []int) {
+	for _, s := range w.servers {
+		others = append(others, s.now.pending())
 	}
-	return slices.ContainsFunc(w.servers, func(s *server) bool { return s.now.pending() > 0 })
+	return others
+}
+
+// busy tells whether something is under way. Senders remember servers that have failed, also when
+// there is nothing for them any more: then nothing is sent for long.
+func (w *world) busy() bool {
+	return w.net.flying.Load() > 0 || slices.Max(w.pending()) > 0 && !w.net.silent(longestDelay)
 }
 
 // joinAgain lets those join again who are members by the word of another server while their

@@ -49,7 +49,7 @@ func TestAuthChainsTakeNoMoreSpaceThanTheirEvents(t *testing.T) {
 				bytes += int64(len(e.JSON))
 				return e
 			}
-			// Each profile cites the one before it, and each join of another user those of all.
+			// Each profile cites the one before it; then others join, and the room gets more ends.
 			profile := func(n int, last ...string) *matrix.Event {
 				return b.forge(roomID, bob, "m.room.member", &bob, fmt.Sprintf(`{"membership":"join","displayname":"%d"}`, n), last...)
 			}
@@ -57,10 +57,15 @@ func TestAuthChainsTakeNoMoreSpaceThanTheirEvents(t *testing.T) {
 			for n := range 300 {
 				last = take(b.cite(profile(n, last.ID), bob, last.ID))
 			}
+			var cited []matrix.Reference
+			for _, eventType := range []string{"m.room.power_levels", "m.room.join_rules"} {
+				cited = append(cited, matrix.Reference{ID: b.stateEvent(roomID, eventType, "")})
+			}
 			start := last
 			for n := range 300 {
 				user := userOf("b", fmt.Sprint("user", n))
-				last = take(b.forge(roomID, user, "m.room.member", &user, `{"membership":"join"}`, last.ID))
+				last = take(must[*matrix.Event](t)(b.signer.Build(&matrix.Proto{Version: last.Version, RoomID: roomID, Type: "m.room.member", StateKey: &user, Sender: user,
+					Content: []byte(`{"membership":"join"}`), OriginServerTS: 1e12, Depth: last.Depth + 1, PrevEvents: []matrix.Reference{last.Reference()}, AuthEvents: cited})))
 				if n%30 == 0 { // an end of the room beside the others
 					take(b.cite(profile(n, start.ID), bob, start.ID))
 				}

@@ -17,7 +17,7 @@ func TestManyForks(t *testing.T) {
 		for _, v := range []string{"1", "12"} {
 			theirs := publicRoom(alice, other, v, other.User("bob"))
 			room := s.Join(theirs.ID, s.User("bob"))
-			other.Join(theirs.ID, other.User("bob")) // to know of the other one
+			s.AwaitEvent(other.Join(theirs.ID, other.User("bob")).Heads()[0].ID) // now both know all of the room
 			for _, r := range []*Room{room, theirs} {
 				bob := r.s.User("bob")
 				draft := r.Draft(bob, "m.room.message", nil, nil)

@@ -32,6 +32,9 @@ type Options struct {
 	// again until all of it succeeds: it is where the user leaves the rooms. A
 	// process without it leaves that to one that has it.
 	OnDeactivate []func(ctx context.Context, user User) error
+	// OnDevices is called in the transaction in which devices of a user are made, renamed
+	// or removed: it is where their keys go with them. It may be nil.
+	OnDevices func(ctx context.Context, tx *storage.Tx, userID string, deviceIDs []string) error
 	// Limiter counts wrong passwords by address under the kind [LimitLogin]; nil
 	// means that passwords may be guessed at full speed.
 	Limiter *web.Limiter

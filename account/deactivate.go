@@ -22,9 +22,7 @@ func (a *Accounts) Deactivate(ctx context.Context, userID string, erase bool) er
 		if err := tx.DeletePurposeTokens(ctx, userID); err != nil {
 			return err
 		}
-		gone, err := tx.DeleteDevicesExcept(ctx, userID, "")
-		tx.AfterCommit(func() { a.cache.drop(gone) })
-		return err
+		return a.removeDevicesExcept(ctx, tx, userID, "")
 	})
 	if err != nil {
 		return unknownUser(err)

@@ -100,7 +100,7 @@ func (a *Accounts) openSession(ctx context.Context, tx *storage.Tx, userID strin
 	tx.AfterCommit(func() { a.cache.drop(gone) })
 	now := a.nowMS()
 	device := storage.Device{UserID: userID, ID: d.DeviceID, DisplayName: d.DisplayName, Created: now, Seen: storage.Seen{At: now}}
-	if _, err := tx.InsertDevice(ctx, &device); err != nil {
+	if _, err := a.insertDevice(ctx, tx, &device); err != nil {
 		return nil, err
 	}
 	grant := storage.RefreshToken{UserID: userID, DeviceID: d.DeviceID, Generation: 1, Created: now}
@@ -235,9 +235,7 @@ func (a *Accounts) Logout(ctx context.Context, who *Caller) error {
 // LogoutAll removes all devices of the caller with their tokens.
 func (a *Accounts) LogoutAll(ctx context.Context, who *Caller) error {
 	return a.db.Write(ctx, func(tx *storage.Tx) error {
-		gone, err := tx.DeleteDevicesExcept(ctx, who.UserID, "")
-		tx.AfterCommit(func() { a.cache.drop(gone) })
-		return err
+		return a.removeDevicesExcept(ctx, tx, who.UserID, "")
 	})
 }
 

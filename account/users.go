@@ -75,9 +75,7 @@ func (a *Accounts) setPassword(ctx context.Context, userID, password string, log
 		if err := tx.DeletePurposeTokens(ctx, userID); err != nil {
 			return err
 		}
-		gone, err := tx.DeleteDevicesExcept(ctx, userID, keep)
-		tx.AfterCommit(func() { a.cache.drop(gone) })
-		return err
+		return a.removeDevicesExcept(ctx, tx, userID, keep)
 	})
 	return unknownUser(err)
 }

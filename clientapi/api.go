@@ -10,6 +10,7 @@ import (
 
 	"beep/account"
 	"beep/config"
+	"beep/keys"
 	"beep/matrix"
 	"beep/roomserver"
 	"beep/web"
@@ -22,6 +23,7 @@ type Parts struct {
 	Filters  *account.Filters
 	Presence *account.Presence
 	Typing   *roomserver.Typing
+	Keys     *keys.Keys
 	// Remote asks other servers; nil for a server that is alone.
 	Remote Remote
 	// BaseURL is told to clients that log in or look for it, as the address of this
@@ -47,6 +49,7 @@ type API struct {
 	filters   *account.Filters
 	presence  *account.Presence
 	typing    *roomserver.Typing
+	keys      *keys.Keys
 	remote    Remote
 	baseURL   string
 	wellKnown config.WellKnown
@@ -55,7 +58,7 @@ type API struct {
 // New is the API over these parts.
 func New(p Parts) *API {
 	return &API{accounts: p.Accounts, rooms: p.Rooms, filters: p.Filters, presence: p.Presence, typing: p.Typing,
-		remote: p.Remote, baseURL: p.BaseURL, wellKnown: p.WellKnown}
+		keys: p.Keys, remote: p.Remote, baseURL: p.BaseURL, wellKnown: p.WellKnown}
 }
 
 // Routes registers all routes of the API.
@@ -63,6 +66,7 @@ func (a *API) Routes(rt *web.Router) {
 	a.accountRoutes(rt)
 	a.roomRoutes(rt)
 	a.userDataRoutes(rt)
+	a.keyRoutes(rt)
 }
 
 // user is the authentication of routes that are not for guests.

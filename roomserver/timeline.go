@@ -20,8 +20,12 @@ const (
 	afterAll  = math.MaxInt64 / 2
 )
 
-// ParseToken reads a token of /messages ("t123") or of /sync ("s123").
-func ParseToken(text string) (Token, error) {
+// ParseToken reads a token of /messages ("t123") or of /sync ("s123", or "s123_45").
+func ParseToken(given string) (Token, error) {
+	text := given
+	if strings.HasPrefix(given, "s") {
+		text, _, _ = strings.Cut(given, "_") // what follows is about no room
+	}
 	n, err := strconv.ParseInt(strings.TrimLeft(text, "ts"), 10, 64)
 	if err == nil && strings.HasPrefix(text, "t") {
 		return Token(n), nil
@@ -29,7 +33,7 @@ func ParseToken(text string) (Token, error) {
 	if err == nil && strings.HasPrefix(text, "s") && n >= 0 && n < math.MaxInt64/storage.OrderScale {
 		return TokenAt(stream.Pos(n)), nil
 	}
-	return 0, matrix.InvalidParam.Withf("%q is not a token of this server", text)
+	return 0, matrix.InvalidParam.Withf("%q is not a token of this server", given)
 }
 
 // FirstToken is the token that a client gave, or for "" the end from which paging

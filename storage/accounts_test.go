@@ -301,6 +301,16 @@ func TestGenerations(t *testing.T) {
 	})
 }
 
+// deleted checks which devices were removed, and gives the rest of the results.
+func deleted(t *testing.T, want []string) func(ids []string, gone []storage.Hash, err error) ([]storage.Hash, error) {
+	return func(ids []string, gone []storage.Hash, err error) ([]storage.Hash, error) {
+		if slices.Sort(ids); !slices.Equal(ids, want) {
+			t.Errorf("the devices %v were removed, not %v", ids, want)
+		}
+		return gone, err
+	}
+}
+
 func TestDeleteDevices(t *testing.T) {
 	const bob = "@bob:example.org"
 	for _, test := range []struct {
@@ -310,16 +320,16 @@ func TestDeleteDevices(t *testing.T) {
 		left   []string // devices of alice
 	}{
 		{"some", func(ctx context.Context, tx *storage.Tx) ([]storage.Hash, error) {
-			return tx.DeleteDevices(ctx, alice, []string{"A", "C", "unknown"})
+			return deleted(t, []string{"A", "C"})(tx.DeleteDevices(ctx, alice, []string{"A", "C", "unknown"}))
 		}, []string{"A", "C"}, []string{"B"}},
 		{"none", func(ctx context.Context, tx *storage.Tx) ([]storage.Hash, error) {
-			return tx.DeleteDevices(ctx, alice, nil)
+			return deleted(t, []string{})(tx.DeleteDevices(ctx, alice, nil))
 		}, nil, []string{"A", "B", "C"}},
 		{"but one", func(ctx context.Context, tx *storage.Tx) ([]storage.Hash, error) {
-			return tx.DeleteDevicesExcept(ctx, alice, "B")
+			return deleted(t, []string{"A", "C"})(tx.DeleteDevicesExcept(ctx, alice, "B"))
 		}, []string{"A", "C"}, []string{"B"}},
 		{"all", func(ctx context.Context, tx *storage.Tx) ([]storage.Hash, error) {
-			return tx.DeleteDevicesExcept(ctx, alice, "")
+			return deleted(t, []string{"A", "B", "C"})(tx.DeleteDevicesExcept(ctx, alice, ""))
 		}, []string{"A", "B", "C"}, nil},
 		{"tokens only", func(ctx context.Context, tx *storage.Tx) ([]storage.Hash, error) {
 			return tx.DeleteTokens(ctx, alice, "A")

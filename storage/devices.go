@@ -57,34 +57,38 @@ func (tx *Tx) RenameDevice(ctx context.Context, userID, deviceID, name string) e
 		orNull(name), userID, deviceID)
 }
 
-// DeleteDevices removes those of the devices that exist, with their tokens. It
-// gives the hashes of the access tokens that are gone.
-func (tx *Tx) DeleteDevices(ctx context.Context, userID string, deviceIDs []string) ([]Hash, error) {
-	err := tx.exec(ctx, `DELETE FROM devices WHERE user_id = $1 AND device_id = ANY($2)`, userID, List(deviceIDs))
+// DeleteDevices removes those of the devices that exist, with their tokens. It gives their
+// ids and the hashes of the access tokens that are gone.
+func (tx *Tx) DeleteDevices(ctx context.Context, userID string, deviceIDs []string) (ids []string, gone []Hash, err error) {
+	ids, err = selectAll(ctx, &tx.Reader, `DELETE FROM devices WHERE user_id = $1 AND device_id = ANY($2) RETURNING device_id`,
+		scanValue[string], userID, List(deviceIDs))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	err = tx.exec(ctx, `DELETE FROM refresh_tokens WHERE user_id = $1 AND device_id = ANY($2)`, userID, List(deviceIDs))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return selectAll(ctx, &tx.Reader, `DELETE FROM access_tokens WHERE user_id = $1 AND device_id = ANY($2) RETURNING hash`,
+	gone, err = selectAll(ctx, &tx.Reader, `DELETE FROM access_tokens WHERE user_id = $1 AND device_id = ANY($2) RETURNING hash`,
 		scanHash, userID, List(deviceIDs))
+	return ids, gone, err
 }
 
-// DeleteDevicesExcept removes all devices of a user but the one to keep ("" keeps
-// none), with their tokens. It gives the hashes of the access tokens that are gone.
-func (tx *Tx) DeleteDevicesExcept(ctx context.Context, userID, keep string) ([]Hash, error) {
-	err := tx.exec(ctx, `DELETE FROM devices WHERE user_id = $1 AND device_id <> $2`, userID, keep)
+// DeleteDevicesExcept removes all devices of a user but the one to keep ("" keeps none),
+// with their tokens. It gives their ids and the hashes of the access tokens that are gone.
+func (tx *Tx) DeleteDevicesExcept(ctx context.Context, userID, keep string) (ids []string, gone []Hash, err error) {
+	ids, err = selectAll(ctx, &tx.Reader, `DELETE FROM devices WHERE user_id = $1 AND device_id <> $2 RETURNING device_id`,
+		scanValue[string], userID, keep)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	err = tx.exec(ctx, `DELETE FROM refresh_tokens WHERE user_id = $1 AND device_id <> $2`, userID, keep)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return selectAll(ctx, &tx.Reader, `DELETE FROM access_tokens WHERE user_id = $1 AND device_id <> $2 RETURNING hash`,
+	gone, err = selectAll(ctx, &tx.Reader, `DELETE FROM access_tokens WHERE user_id = $1 AND device_id <> $2 RETURNING hash`,
 		scanHash, userID, keep)
+	return ids, gone, err
 }
 
 // SeenBatch is how many devices one call of [Tx.UpdateSeen] takes.

@@ -29,9 +29,10 @@ const (
 	Presence
 	// AccountData is a change of the account data of User, in Room unless 0.
 	AccountData
-	// ToDevice is a send-to-device message for a device of User.
+	// ToDevice is a send-to-device message for devices that Value names.
 	ToDevice
-	// DeviceList is a change of the devices or keys of User.
+	// DeviceList is a change of the devices or keys of User, or, if Value says so, of how
+	// User alone sees those of others.
 	DeviceList
 	// Profile is a change of the profile of User.
 	Profile
@@ -43,6 +44,8 @@ const (
 	// Whole says that all of the state of Room is known from now on, where a part of its
 	// members was not.
 	Whole
+	// KeyCounts is a change of the one-time and fallback keys of devices that Value names.
+	KeyCounts
 )
 
 // Entry is something that happened, at its position. It is never changed after

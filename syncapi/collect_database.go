@@ -33,6 +33,11 @@ func (g *gathering) everything(ctx context.Context) error {
 	if err := g.addAllPresence(ctx); err != nil {
 		return err
 	}
+	if g.devices {
+		if err := g.addToDevice(ctx); err != nil {
+			return err
+		}
+	}
 	return g.finish(ctx)
 }
 
@@ -82,6 +87,9 @@ func (g *gathering) fromDatabase(ctx context.Context) error {
 		return err
 	}
 	if err := g.addKept(ctx); err != nil {
+		return err
+	}
+	if err := g.devicesFromDatabase(ctx, own); err != nil {
 		return err
 	}
 	return g.finish(ctx)

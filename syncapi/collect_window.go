@@ -24,6 +24,9 @@ func (g *gathering) fromWindow(ctx context.Context) error {
 	present := map[string]storage.Presence{}
 	ok := g.api.db.Log.Range(g.since, g.upTo, func(e *stream.Entry) bool {
 		g.take(e, present)
+		if g.devices {
+			g.takeDevices(e)
+		}
 		return true
 	})
 	if !ok {
@@ -36,6 +39,9 @@ func (g *gathering) fromWindow(ctx context.Context) error {
 		return err
 	}
 	if err := g.addKept(ctx); err != nil {
+		return err
+	}
+	if err := g.finishDevices(ctx, own); err != nil {
 		return err
 	}
 	return g.finish(ctx)

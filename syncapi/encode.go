@@ -21,17 +21,21 @@ type answer struct {
 	invites, knocks []*invite
 	accountData     []storage.AccountData
 	presence        []storage.Presence
+	deviceNews
 }
 
 // empty tells that nothing is new.
 func (a *answer) empty() bool {
-	return len(a.joined)+len(a.left)+len(a.invites)+len(a.knocks)+len(a.accountData)+len(a.presence) == 0
+	return len(a.joined)+len(a.left)+len(a.invites)+len(a.knocks)+len(a.accountData)+len(a.presence) == 0 && a.deviceNews.empty()
 }
 
 // size is about how many bytes the answer has.
 func (a *answer) size() int {
 	const perRoom, perEvent = 400, 300 // bytes besides the contents of events
 	n := perRoom + perRoom*len(a.presence)
+	for _, m := range a.toDevice {
+		n += perEvent + len(m.Content)
+	}
 	for _, rooms := range [][]*room{a.joined, a.left} {
 		for _, r := range rooms {
 			n += perRoom + perEvent*(len(r.timeline)+len(r.state)+len(r.receipts))
@@ -59,6 +63,9 @@ func (a *answer) AppendJSON(dst []byte) []byte {
 	w := &writer{answer: a, dst: slices.Grow(dst, a.size())}
 	w.view = roomserver.View{UserID: a.userID, Device: a.device, Now: time.Now().UnixMilli(), Federation: a.filter.Federation}
 	w.dst = strconv.AppendInt(append(w.dst, `{"next_batch":"s`...), int64(a.upTo), 10)
+	if a.delivered > 0 {
+		w.dst = strconv.AppendInt(append(w.dst, '_'), int64(a.delivered), 10)
+	}
 	w.text(`"`)
 	if len(a.accountData) > 0 {
 		w.text(`,"account_data":`)
@@ -71,6 +78,9 @@ func (a *answer) AppendJSON(dst []byte) []byte {
 			w.present(p)
 		}
 		w.text(`]}`)
+	}
+	if a.query.devices {
+		w.devices()
 	}
 	w.rooms()
 	w.text(`}`)

@@ -40,7 +40,7 @@ func (a *API) events(ctx context.Context, who *account.Caller, req *eventsReques
 	q.token = a.db.Clock.Current()
 	if req.From != "" {
 		var err error
-		if q.token, err = parseToken(req.From); err != nil {
+		if q.token, _, err = parseToken(req.From); err != nil {
 			return nil, err
 		}
 	}

@@ -22,6 +22,7 @@ type gathering struct {
 	presence  map[string]storage.Presence
 	newcomers map[string]struct{} // who came into a room that the user was in already
 	sent      *sentMembers        // what the device has got; nil without lazy loading
+	around                        // whose devices may have changed
 }
 
 // room is what is told of a room that the user is in or has left.
@@ -81,6 +82,7 @@ func newGathering(a *API, q *query, v view) *gathering {
 	g := &gathering{
 		query: q, view: v, api: a, answer: &answer{query: q, upTo: v.upTo},
 		rooms: map[int64]*room{}, presence: map[string]storage.Presence{}, newcomers: map[string]struct{}{},
+		around: newAround(),
 	}
 	if g.lazy() {
 		g.sent = a.lazy.device(deviceKey{q.userID, q.device}, q.token)

@@ -12,6 +12,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -53,6 +54,7 @@ type API struct {
 	typing   *roomserver.Typing
 	sessions *sessions
 	lazy     *lazyDevices
+	inboxes  *inboxes
 	infos    *lru.Cache[int64, storage.RoomInfo]
 	started  stream.Pos // what came up to here came before the program was started
 }
@@ -63,7 +65,7 @@ func New(o Options) *API {
 	infos, _ := lru.New[int64, storage.RoomInfo](knownRooms)
 	return &API{
 		db: o.DB, rooms: o.Rooms, accounts: o.Accounts, filters: o.Filters, presence: o.Presence, typing: o.Typing,
-		sessions: newSessions(o.DB), lazy: newLazyDevices(), infos: infos, started: o.DB.Clock.Current(),
+		sessions: newSessions(o.DB), lazy: newLazyDevices(), inboxes: newInboxes(o.DB), infos: infos, started: o.DB.Clock.Current(),
 	}
 }
 
@@ -77,6 +79,7 @@ func (a *API) Run(ctx context.Context) error {
 func (a *API) Routes(rt *web.Router) {
 	const v3 = "/_matrix/client/v3"
 	web.GET(rt, v3+"/sync", a.user, a.sync, web.LongPoll())
+	web.GET(rt, v3+"/keys/changes", a.user, a.keyChanges, web.Limit("other"))
 	web.GET(rt, v3+"/events", a.user, a.events, web.LongPoll())
 	web.GET(rt, v3+"/events/{eventID}", a.member, a.event)
 	web.GET(rt, v3+"/initialSync", a.member, a.initialSync)
@@ -107,6 +110,8 @@ type query struct {
 	initial        bool       // no since: everything
 	token          stream.Pos // since, as the client gave it
 	since          stream.Pos // what came up to here is no news
+	inbox          stream.Pos // send-to-device messages up to here have arrived
+	devices        bool       // messages, device lists and counts of keys are told
 	fullState      bool
 	stateKey       string // the name of the section with the state
 	limit          int    // of a room's timeline
@@ -130,7 +135,7 @@ const (
 )
 
 func (a *API) query(ctx context.Context, who *account.Caller, req *syncRequest) (*query, error) {
-	q := &query{userID: who.UserID, device: who.DeviceID, fullState: req.FullState, stateKey: stateBefore}
+	q := &query{userID: who.UserID, device: who.DeviceID, devices: true, fullState: req.FullState, stateKey: stateBefore}
 	switch req.SetPresence {
 	case "", account.Online, account.Offline, account.Unavailable:
 	default:
@@ -144,7 +149,7 @@ func (a *API) query(ctx context.Context, who *account.Caller, req *syncRequest) 
 	}
 	var err error
 	if q.initial = req.Since == ""; !q.initial {
-		if q.token, err = parseToken(req.Since); err != nil {
+		if q.token, q.inbox, err = parseToken(req.Since); err != nil {
 			return nil, err
 		}
 	}
@@ -156,15 +161,19 @@ func (a *API) query(ctx context.Context, who *account.Caller, req *syncRequest) 
 	return q, nil
 }
 
-// parseToken reads a token of /sync: s and the position.
-func parseToken(text string) (stream.Pos, error) {
-	if text[0] == 's' {
-		n, err := strconv.ParseUint(text[1:], 10, 63)
-		if err == nil && n < math.MaxInt64/storage.OrderScale {
-			return stream.Pos(n), nil
-		}
+// parseToken reads a token of /sync: s and the position. Where send-to-device messages are
+// left for the next answer, _ and the position up to which the device has got them follow.
+func parseToken(text string) (pos, inbox stream.Pos, err error) {
+	number, second, limited := strings.Cut(text[1:], "_")
+	n, err := strconv.ParseUint(number, 10, 63)
+	m := n
+	if err == nil && limited {
+		m, err = strconv.ParseUint(second, 10, 63)
 	}
-	return 0, matrix.InvalidParam.Withf("%q is not a token of /sync", text)
+	if text[0] != 's' || err != nil || n >= math.MaxInt64/storage.OrderScale || m > n {
+		return 0, 0, matrix.InvalidParam.Withf("%q is not a token of /sync", text)
+	}
+	return stream.Pos(n), stream.Pos(m), nil
 }
 
 // sync is GET /sync.
@@ -172,6 +181,11 @@ func (a *API) sync(ctx context.Context, who *account.Caller, req *syncRequest) (
 	q, err := a.query(ctx, who, req)
 	if err != nil {
 		return nil, err
+	}
+	if !q.initial && q.device != "" {
+		if err := a.inboxes.acknowledge(ctx, deviceKey{q.userID, q.device}, q.inbox); err != nil {
+			return nil, err
+		}
 	}
 	ended := a.presence.Seen(who.UserID, who.DeviceID, req.SetPresence)
 	defer ended()
@@ -235,16 +249,19 @@ func (a *API) follow(ctx context.Context, q *query, timeUp <-chan time.Time, las
 // answer gathers what is new for the user as of the view.
 func (a *API) answer(ctx context.Context, q *query, v view) (*answer, error) {
 	g := newGathering(a, q, v)
+	var err error
 	switch {
 	case q.initial:
-		return g.answer, g.everything(ctx)
-	case v.quiet && !q.fullState && q.peek == nil:
-		return g.answer, nil
+		err = g.everything(ctx)
+	case v.quiet && !q.fullState && q.peek == nil && !q.backlog():
+	default:
+		if err = g.fromWindow(ctx); errors.Is(err, errWindow) {
+			g = newGathering(a, q, v)
+			err = g.fromDatabase(ctx)
+		}
 	}
-	err := g.fromWindow(ctx)
-	if errors.Is(err, errWindow) {
-		g = newGathering(a, q, v)
-		err = g.fromDatabase(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return g.answer, err
+	return g.answer, g.addCounts(ctx)
 }

@@ -48,7 +48,10 @@ func (g *gathering) sharesRoom(ctx context.Context, userID string) (bool, error)
 	}
 	defer g.api.sessions.release(s)
 	other := g.api.sessions.look(s, g.upTo)
-	return !other.dead && g.snapshot.sharesRoom(other.snapshot), nil
+	if other.dead {
+		return false, errWindow
+	}
+	return g.snapshot.sharesRoom(other.snapshot), nil
 }
 
 // addAllPresence adds the presence of everybody with whom the user shares a room

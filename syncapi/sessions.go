@@ -95,6 +95,7 @@ type sessions struct {
 	db        *storage.DB
 	summaries *shared[int64, summary]
 	presence  *shared[string, storage.Presence]
+	counts    *shared[deviceKey, storage.KeyCounts]
 
 	most   int // sessions in memory
 	mu     sync.Mutex
@@ -108,6 +109,7 @@ type sessions struct {
 func newSessions(db *storage.DB) *sessions {
 	return &sessions{
 		db: db, most: maxSessions, summaries: newShared[int64, summary](sharedSummaries), presence: newShared[string, storage.Presence](sharedPresence),
+		counts: newShared[deviceKey, storage.KeyCounts](sharedCounts),
 		cursor: db.Clock.Current(), users: map[string]*session{}, rooms: map[int64][]*session{}, idle: list.New(),
 	}
 }
@@ -150,6 +152,7 @@ func (n *sessions) reset() {
 	}
 	n.summaries.clear(n.cursor)
 	n.presence.clear(n.cursor)
+	n.counts.clear(n.cursor)
 	clear(n.users)
 	clear(n.rooms)
 	n.idle.Init()
@@ -179,7 +182,19 @@ func (n *sessions) apply(e *stream.Entry) {
 		n.own(e.User, e)
 		n.wakeUser(e.User, e.Pos)
 	case stream.Presence:
-		n.applyPresence(e)
+		n.presence.put(e.User, e.Value.(storage.Presence), e.Pos)
+		n.wakeAround(e.User, e.Pos)
+	case stream.DeviceList:
+		n.wakeAround(e.User, e.Pos)
+	case stream.ToDevice:
+		for userID := range e.Value.(storage.ToDevice).Devices {
+			n.wakeUser(userID, e.Pos)
+		}
+	case stream.KeyCounts:
+		for _, c := range e.Value.([]storage.KeyCounts) {
+			n.counts.put(deviceKey{c.UserID, c.DeviceID}, c, e.Pos)
+			n.wakeUser(c.UserID, e.Pos)
+		}
 	}
 }
 
@@ -208,20 +223,20 @@ func (n *sessions) applyWhole(e *stream.Entry) {
 	n.wakeRoom(e.Room, e.Pos)
 }
 
-func (n *sessions) applyPresence(e *stream.Entry) {
-	n.presence.put(e.User, e.Value.(storage.Presence), e.Pos)
-	s := n.users[e.User]
+// wakeAround wakes whom something about a user concerns: all who share a room with the user.
+func (n *sessions) wakeAround(userID string, pos stream.Pos) {
+	s := n.users[userID]
 	if s == nil || s.state == nil {
 		// Whom it concerns only the database knows. Those who read the entry find out.
 		for _, s := range n.users {
-			n.wake(s, e.Pos)
+			n.wake(s, pos)
 		}
 		return
 	}
-	n.wakeUser(e.User, e.Pos)
+	n.wakeUser(userID, pos)
 	for room, p := range s.state.places {
 		if p.membership == "join" {
-			n.wakeRoom(room, e.Pos)
+			n.wakeRoom(room, pos)
 		}
 	}
 }

@@ -20,7 +20,7 @@ import (
 // the domain needs a part of the ground that is about HTTP, mayImport has the last word.
 var (
 	edges  = []string{"clientapi", "syncapi", "federation", "identity", "mediaapi", "appservice", "calls", "admin"}
-	domain = []string{"roomserver", "account", "push", "oversight"}
+	domain = []string{"roomserver", "account", "keys", "push", "oversight"}
 	ground = []string{"storage", "stream", "web", "matrix", "config", "outbound"}
 
 	mayImport = map[string][]string{
@@ -32,6 +32,7 @@ var (
 		"storage":    {"matrix", "stream"},
 		"roomserver": {"matrix", "storage", "stream"},
 		"account":    {"matrix", "storage", "stream", "web"}, // web: who calls, and how often
+		"keys":       {"matrix", "storage", "stream"},
 		"push":       {"matrix", "storage", "stream"},
 		"oversight":  {"matrix", "storage", "stream"},
 		"eoffice":    {}, // it knows the server by its API only

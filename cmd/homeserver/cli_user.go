@@ -252,5 +252,6 @@ func useDatabase(ctx context.Context, cfg *config.Config, log *slog.Logger, fn f
 	if err != nil {
 		return err
 	}
-	return errors.Join(fn(localUsers{newAccounts(cfg, db, nil, config.Secret{}, log)}), db.Close())
+	accounts := newAccounts(cfg, db, nil, config.Secret{}, newKeys(cfg, db, log), log)
+	return errors.Join(fn(localUsers{accounts}), db.Close())
 }

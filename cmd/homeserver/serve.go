@@ -19,6 +19,7 @@ import (
 	"beep/clientapi"
 	"beep/config"
 	"beep/federation"
+	"beep/keys"
 	"beep/matrix"
 	"beep/roomserver"
 	"beep/storage"
@@ -35,6 +36,7 @@ type homeserver struct {
 	dir      *dataDir
 	db       *storage.DB
 	accounts *account.Accounts
+	keys     *keys.Keys
 	presence *account.Presence
 	rooms    *roomserver.Rooms
 	typing   *roomserver.Typing
@@ -98,7 +100,8 @@ func build(ctx context.Context, cfg *config.Config, dir *dataDir, log *slog.Logg
 	if err := h.makeRooms(ctx, cfg, dir, log); err != nil {
 		return nil, errors.Join(err, h.db.Close())
 	}
-	h.accounts = newAccounts(cfg, h.db, h.limiter, dir.registrationSecret, log, h.leaveRooms, h.removeUserData)
+	h.keys = newKeys(cfg, h.db, log)
+	h.accounts = newAccounts(cfg, h.db, h.limiter, dir.registrationSecret, h.keys, log, h.leaveRooms, h.removeUserData)
 	h.presence = account.NewPresence(h.db, cfg.ServerName, cfg.Presence.Enabled, log)
 	h.typing = roomserver.NewTyping(h.rooms)
 	filters := account.NewFilters(h.db)
@@ -106,7 +109,7 @@ func build(ctx context.Context, cfg *config.Config, dir *dataDir, log *slog.Logg
 		DB: h.db, Rooms: h.rooms, Accounts: h.accounts, Filters: filters, Presence: h.presence, Typing: h.typing, Logger: log,
 	})
 	parts := clientapi.Parts{
-		Accounts: h.accounts, Rooms: h.rooms, Filters: filters, Presence: h.presence, Typing: h.typing,
+		Accounts: h.accounts, Rooms: h.rooms, Filters: filters, Presence: h.presence, Typing: h.typing, Keys: h.keys,
 		BaseURL: cfg.BaseURL(), WellKnown: cfg.WellKnown,
 	}
 	if h.others != nil {
@@ -173,8 +176,13 @@ func rates(cfg *config.Config) map[string]web.Rate {
 	return all
 }
 
+// newKeys makes the keys of devices, for the server and for the user commands.
+func newKeys(cfg *config.Config, db *storage.DB, log *slog.Logger) *keys.Keys {
+	return keys.New(keys.Options{DB: db, ServerName: cfg.ServerName, Logger: log})
+}
+
 // newAccounts makes the accounts, for the server and for the user commands.
-func newAccounts(cfg *config.Config, db *storage.DB, limiter *web.Limiter, secret config.Secret, log *slog.Logger,
+func newAccounts(cfg *config.Config, db *storage.DB, limiter *web.Limiter, secret config.Secret, k *keys.Keys, log *slog.Logger,
 	onDeactivate ...func(context.Context, account.User) error) *account.Accounts {
 	options := account.Options{
 		DB:                  db,
@@ -184,6 +192,7 @@ func newAccounts(cfg *config.Config, db *storage.DB, limiter *web.Limiter, secre
 		AccessTokenLifetime: cfg.Login.AccessTokenLifetime,
 		LoginTokenLifetime:  cfg.Login.LoginTokenLifetime,
 		OnDeactivate:        onDeactivate,
+		OnDevices:           k.DevicesChanged,
 		Limiter:             limiter,
 		Logger:              log,
 	}
@@ -293,6 +302,7 @@ func (h *homeserver) run(ctx context.Context, hangups <-chan os.Signal) error {
 	below, stopBelow := context.WithCancel(context.WithoutCancel(ctx))
 	background, below := errgroup.WithContext(below)
 	background.Go(func() error { return h.accounts.Run(below) })
+	background.Go(func() error { return h.keys.Run(below) })
 	background.Go(func() error { return h.presence.Run(below) })
 	background.Go(func() error { return h.typing.Run(below) })
 	background.Go(func() error { return h.rooms.Run(below) })

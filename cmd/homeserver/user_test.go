@@ -104,7 +104,8 @@ func accountsIn(t *testing.T, dir string) *account.Accounts {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newAccounts(cfg, storagetest.Open(t, cfg.Database.URL.Reveal()), nil, config.Secret{}, nil)
+	db := storagetest.Open(t, cfg.Database.URL.Reveal())
+	return newAccounts(cfg, db, nil, config.Secret{}, newKeys(cfg, db, nil), nil)
 }
 
 func TestNoDatabaseIsMadeByLooking(t *testing.T) {

@@ -267,6 +267,8 @@ func TestErrata(t *testing.T) {
 			`{"start":"s1","end":"s2","chunk":[{`+member+`,"event_id":"$e","room_id":"!r:b","unsigned":{"invite_room_state":[]}}]}`),
 		"room of notification": exchange(t, "GET "+client+"/notifications", "", 200,
 			`{"notifications":[{"actions":[],"event":`+event+`,"read":true,"room_id":"!r:b","ts":1}]}`),
+		"fallback key": exchange(t, "POST "+client+"/keys/upload",
+			`{"fallback_keys":{"signed_curve25519:A":{"key":"k","signatures":{},"fallback":true}}}`, 200, `{"one_time_key_counts":{}}`),
 		"unused fallback keys": exchange(t, "GET "+client+"/sync", "", 200, `{"next_batch":"s","device_unused_fallback_key_types":[]}`),
 		"redacts beside content": exchange(t, "GET "+client+"/rooms/!r:b/event/$e", "", 200,
 			strings.NewReplacer("m.room.message", "m.room.redaction", `"room_id"`, `"redacts":"$f","room_id"`, `"msgtype":"m.text","body":"hi"`, "").Replace(event)),

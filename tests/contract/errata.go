@@ -56,6 +56,11 @@ var errata = []Erratum{{
 	Part:       "response 200", Rule: "undeclared", At: []string{"/device_unused_fallback_key_types"},
 	Reason: "described in the prose only (end-to-end encryption: extensions to /sync)",
 }, {
+	Name:       "fallback key",
+	Operations: []string{"POST /_matrix/client/v3/keys/upload", "POST /_matrix/client/v3/keys/claim", "POST /_matrix/federation/v1/user/keys/claim"},
+	Rule:       "undeclared", At: []string{"fallback_keys/*/fallback", "one_time_keys/*/*/*/fallback"},
+	Reason: "a property of key objects (end-to-end encryption: key algorithms)",
+}, {
 	Name: "redacts beside content",
 	Rule: "undeclared", At: []string{"redacts"},
 	Reason: "where redactions name their event before room version 11, and servers copy it for older clients after (redactions)",

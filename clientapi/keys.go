@@ -26,6 +26,7 @@ func (a *API) uploadKeys(ctx context.Context, who *account.Caller, req *uploadKe
 type queryKeysRequest struct {
 	Body struct {
 		DeviceKeys map[string][]string `json:"device_keys"`
+		Timeout    *int64              `json:"timeout"` // ms
 	}
 }
 
@@ -34,12 +35,13 @@ func (a *API) queryKeys(ctx context.Context, who *account.Caller, req *queryKeys
 	if req.Body.DeviceKeys == nil {
 		return nil, matrix.MissingParam.With("The device_keys are missing")
 	}
-	return a.keys.Query(ctx, who.UserID, req.Body.DeviceKeys)
+	return a.keys.Query(ctx, who.UserID, req.Body.DeviceKeys, req.Body.Timeout)
 }
 
 type claimKeysRequest struct {
 	Body struct {
 		OneTimeKeys map[string]map[string]string `json:"one_time_keys"`
+		Timeout     *int64                       `json:"timeout"` // ms
 	}
 }
 
@@ -48,7 +50,7 @@ func (a *API) claimKeys(ctx context.Context, _ *account.Caller, req *claimKeysRe
 	if req.Body.OneTimeKeys == nil {
 		return nil, matrix.MissingParam.With("The one_time_keys are missing")
 	}
-	return a.keys.Claim(ctx, req.Body.OneTimeKeys)
+	return a.keys.Claim(ctx, req.Body.OneTimeKeys, req.Body.Timeout)
 }
 
 type sendToDeviceRequest struct {

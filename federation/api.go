@@ -9,6 +9,7 @@ import (
 	"beep/account"
 	"beep/federation/allow"
 	"beep/federation/remote"
+	"beep/keys"
 	"beep/matrix"
 	"beep/roomserver"
 	"beep/storage"
@@ -36,6 +37,8 @@ type Parts struct {
 	Serving  *roomserver.Serving
 	Typing   *roomserver.Typing
 	Presence *account.RemotePresence
+	// UserKeys are the keys of this server's users and their devices.
+	UserKeys *keys.Keys
 	// Logger takes what happens beside the requests; nil discards it.
 	Logger *slog.Logger
 	// EDUs has handlers for types of EDUs beside m.typing, m.receipt and m.presence.
@@ -84,6 +87,9 @@ func (a *API) Routes(rt *web.Router) {
 	web.GET(rt, "/_matrix/federation/v1/query/directory", a.origin, a.queryDirectory, web.Limit(limit))
 	web.GET(rt, "/_matrix/federation/v1/publicRooms", a.origin, a.publicRooms, web.Limit(limit))
 	web.POST(rt, "/_matrix/federation/v1/publicRooms", a.origin, a.searchPublicRooms, web.Limit(limit))
+	web.GET(rt, "/_matrix/federation/v1/user/devices/{userID}", a.origin, a.userDevices, web.Limit(limit))
+	web.POST(rt, "/_matrix/federation/v1/user/keys/query", a.origin, a.queryUserKeys, web.Limit(limit))
+	web.POST(rt, "/_matrix/federation/v1/user/keys/claim", a.origin, a.claimUserKeys, web.Limit(limit))
 	web.GET(rt, "/_matrix/federation/v1/hierarchy/{roomID}", a.origin, a.hierarchy, web.Limit(limit))
 }
 

@@ -21,21 +21,45 @@ type Claimed struct {
 }
 
 // Claim gives out a key for each device. Wanted has the algorithm by user and device.
-// M_INVALID_PARAM.
-func (k *Keys) Claim(ctx context.Context, wanted map[string]map[string]string) (*Claimed, error) {
-	claimed := &Claimed{Failures: map[string]struct{}{}, OneTimeKeys: map[string]map[string]map[string]stdjson.RawMessage{}}
+// Other servers are waited for so many ms, or the usual time for nil. M_INVALID_PARAM.
+func (k *Keys) Claim(ctx context.Context, wanted map[string]map[string]string, timeout *int64) (*Claimed, error) {
+	claimed := newClaimed()
 	var own []storage.KeyClaim
+	theirs := map[string]map[string]map[string]string{} // by server, user and device
 	for userID, devices := range wanted {
 		if !matrix.ValidUserID(userID) {
 			return nil, matrix.InvalidParam.Withf("%q is not a user id", userID)
 		}
-		for deviceID, algorithm := range devices {
-			if k.ours(userID) && validID(deviceID) && validID(algorithm) {
-				own = append(own, storage.KeyClaim{UserID: userID, DeviceID: deviceID, Algorithm: algorithm})
-			}
+		if k.ours(userID) {
+			own = append(own, claimsOf(userID, devices)...)
+			continue
+		}
+		server := matrix.ServerOf(userID)
+		if theirs[server] == nil {
+			theirs[server] = map[string]map[string]string{}
+		}
+		theirs[server][userID] = devices
+	}
+	if err := k.claimOwn(ctx, own, claimed); err != nil {
+		return nil, err
+	}
+	k.claimTheirs(ctx, theirs, waitFor(timeout), claimed)
+	return claimed, nil
+}
+
+func newClaimed() *Claimed {
+	return &Claimed{Failures: map[string]struct{}{}, OneTimeKeys: map[string]map[string]map[string]stdjson.RawMessage{}}
+}
+
+// claimsOf are the claims on a user's devices.
+func claimsOf(userID string, devices map[string]string) []storage.KeyClaim {
+	var claims []storage.KeyClaim
+	for deviceID, algorithm := range devices {
+		if validID(deviceID) && validID(algorithm) {
+			claims = append(claims, storage.KeyClaim{UserID: userID, DeviceID: deviceID, Algorithm: algorithm})
 		}
 	}
-	return claimed, k.claimOwn(ctx, own, claimed)
+	return claims
 }
 
 // claimOwn gives out keys of users of this server.

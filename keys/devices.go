@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 
+	"github.com/go-json-experiment/json"
+
 	"beep/storage"
 )
 
@@ -26,5 +28,58 @@ func (k *Keys) DevicesChanged(ctx context.Context, tx *storage.Tx, userID string
 			return err
 		}
 	}
-	return tx.ChangeDeviceList(ctx, userID)
+	if err := tx.ChangeDeviceList(ctx, userID); err != nil {
+		return err
+	}
+	return k.tellServers(ctx, tx, userID, devices, gone)
+}
+
+// maxUpdates is how many devices other servers are told of one by one. Of more they are
+// told so that they ask.
+const maxUpdates = 20
+
+// tellServers tells the servers around the user of a change. The names of devices are
+// nobody's business there.
+func (k *Keys) tellServers(ctx context.Context, tx *storage.Tx, userID string, devices []storage.DeviceKeys, gone []string) error {
+	if !k.federation {
+		return nil
+	}
+	around, err := tx.ServersAround(ctx, k.own, []string{userID})
+	if err != nil || len(around[userID]) == 0 {
+		return err
+	}
+	updates := make([]listUpdate, 0, len(devices)+len(gone))
+	for _, d := range devices {
+		updates = append(updates, listUpdate{UserID: userID, DeviceID: d.DeviceID, Keys: d.Keys})
+	}
+	for _, id := range gone {
+		updates = append(updates, listUpdate{UserID: userID, DeviceID: id, Deleted: true})
+	}
+	ids, before, err := tx.NextUpdate(ctx, userID, min(len(updates), maxUpdates+1))
+	if err != nil {
+		return err
+	}
+	if len(updates) > maxUpdates {
+		// It follows on one that nobody gets.
+		updates, ids, before = updates[len(updates)-1:], ids[maxUpdates:], ids[maxUpdates-1]
+	}
+	for i, u := range updates {
+		u.StreamID, u.PrevID = ids[i], []int64{}
+		if before != 0 {
+			u.PrevID = []int64{before}
+		}
+		before = ids[i]
+		if err := queueUpdate(ctx, tx, around[userID], u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func queueUpdate(ctx context.Context, tx *storage.Tx, servers []string, u listUpdate) error {
+	content, err := json.Marshal(u)
+	if err != nil {
+		return err
+	}
+	return tx.QueueEDU(ctx, storage.QueuedEDU{Servers: servers, Type: "m.device_list_update", Content: content})
 }

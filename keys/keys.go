@@ -32,6 +32,10 @@ const (
 type Options struct {
 	DB         *storage.DB
 	ServerName string
+	// Federation tells that there are other servers, and Remote reaches them. What is for
+	// them is queued without it too.
+	Federation bool
+	Remote     Remote
 	// Logger takes what happens in the background; nil discards it.
 	Logger *slog.Logger
 }
@@ -43,7 +47,10 @@ type Keys struct {
 	logger *slog.Logger
 	// claiming is held while keys are given out: on PostgreSQL two transactions would wait
 	// for each other that lock the same devices in a different order.
-	claiming sync.Mutex
+	claiming   sync.Mutex
+	federation bool
+	remote     Remote
+	renewal    chan struct{} // has an item when lists have to be renewed
 }
 
 // New makes the keys. Call [Keys.Run] beside them.
@@ -51,11 +58,18 @@ func New(o Options) *Keys {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Keys{db: o.DB, own: o.ServerName, logger: o.Logger}
+	return &Keys{db: o.DB, own: o.ServerName, logger: o.Logger, federation: o.Federation, remote: o.Remote, renewal: make(chan struct{}, 1)}
 }
 
-// Run removes what is too old to be of use, until the context is done.
+// Run removes what is too old to be of use, and keeps up to date what is known of the
+// devices of others, until the context is done.
 func (k *Keys) Run(ctx context.Context) error {
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	if k.remote != nil {
+		parts.Go(func() { k.renew(ctx) })
+		parts.Go(func() { k.watch(ctx) })
+	}
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {

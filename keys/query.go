@@ -16,23 +16,43 @@ type Found struct {
 }
 
 // Query finds the keys of users for a user of this server. Wanted has lists of devices by
-// user; an empty list stands for all. M_INVALID_PARAM.
-func (k *Keys) Query(ctx context.Context, asker string, wanted map[string][]string) (*Found, error) {
-	var own []string
+// user; an empty list stands for all. Other servers are waited for so many ms, or the
+// usual time for nil. M_INVALID_PARAM.
+func (k *Keys) Query(ctx context.Context, asker string, wanted map[string][]string, timeout *int64) (*Found, error) {
+	var own, theirs []string
 	for userID := range wanted {
 		if !matrix.ValidUserID(userID) {
 			return nil, matrix.InvalidParam.Withf("%q is not a user id", userID)
 		}
 		if k.ours(userID) {
 			own = append(own, userID)
+		} else {
+			theirs = append(theirs, userID)
 		}
 	}
-	found := &Found{Failures: map[string]struct{}{}, DeviceKeys: map[string]map[string]stdjson.RawMessage{}}
-	return found, k.findOwn(ctx, own, wanted, found)
+	found := newFound()
+	if err := k.findOwn(ctx, own, wanted, found, true); err != nil {
+		return nil, err
+	}
+	return found, k.findTheirs(ctx, theirs, wanted, waitFor(timeout), found)
 }
 
-// findOwn adds the keys of users of this server. Whether there is such a user is not told.
-func (k *Keys) findOwn(ctx context.Context, own []string, wanted map[string][]string, found *Found) error {
+func newFound() *Found {
+	return &Found{Failures: map[string]struct{}{}, DeviceKeys: map[string]map[string]stdjson.RawMessage{}}
+}
+
+// add adds those of the devices that are wanted.
+func (f *Found) add(devices []storage.DeviceKeys, wanted map[string][]string) {
+	for _, d := range devices {
+		if ids := wanted[d.UserID]; len(ids) == 0 || slices.Contains(ids, d.DeviceID) {
+			f.DeviceKeys[d.UserID][d.DeviceID] = withUnsigned(d)
+		}
+	}
+}
+
+// findOwn adds the keys of users of this server, with the names of the devices or without.
+// Whether there is such a user is not told.
+func (k *Keys) findOwn(ctx context.Context, own []string, wanted map[string][]string, found *Found, names bool) error {
 	devices, err := k.db.DeviceKeys(ctx, own)
 	if err != nil {
 		return err
@@ -40,11 +60,12 @@ func (k *Keys) findOwn(ctx context.Context, own []string, wanted map[string][]st
 	for _, userID := range own {
 		found.DeviceKeys[userID] = map[string]stdjson.RawMessage{}
 	}
-	for _, d := range devices {
-		if ids := wanted[d.UserID]; len(ids) == 0 || slices.Contains(ids, d.DeviceID) {
-			found.DeviceKeys[d.UserID][d.DeviceID] = withUnsigned(d)
+	if !names {
+		for i := range devices {
+			devices[i].DisplayName = ""
 		}
 	}
+	found.add(devices, wanted)
 	return nil
 }
 

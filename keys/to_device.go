@@ -2,8 +2,13 @@ package keys
 
 import (
 	"context"
+	"crypto/rand"
 	stdjson "encoding/json"
+	"maps"
+	"slices"
 	"time"
+
+	"github.com/go-json-experiment/json"
 
 	"beep/matrix"
 	"beep/storage"
@@ -12,6 +17,8 @@ import (
 const (
 	// maxMessage bounds the content of a message, in bytes.
 	maxMessage = 64 << 10
+	// maxServers is how many other servers a message may be for.
+	maxServers = 1000
 	// allDevices stands for all devices of a user.
 	allDevices = "*"
 )
@@ -35,7 +42,10 @@ func (k *Keys) SendToDevice(ctx context.Context, m *ToDevice) error {
 	if err := m.check(); err != nil {
 		return err
 	}
-	return k.deliver(ctx, m, k.ownMessages(m.Messages))
+	if len(k.theirMessages(m)) > maxServers {
+		return matrix.InvalidParam.Withf("A message may go to users of at most %d other servers", maxServers)
+	}
+	return k.deliver(ctx, []*ToDevice{m})
 }
 
 // check refuses what has not the form of a message.
@@ -59,55 +69,95 @@ func (m *ToDevice) check() error {
 	return nil
 }
 
-// ownMessages are those for users of this server.
-func (k *Keys) ownMessages(all Messages) Messages {
-	own := Messages{}
-	for userID, devices := range all {
-		if k.ours(userID) {
-			own[userID] = devices
-		}
-	}
-	return own
-}
-
-// deliver stores messages for users of this server.
-func (k *Keys) deliver(ctx context.Context, m *ToDevice, own Messages) error {
-	list, err := k.address(ctx, m, own)
+// deliver stores messages for users of this server, and has those for others sent.
+func (k *Keys) deliver(ctx context.Context, list []*ToDevice) error {
+	reachable, err := k.reachable(ctx, list)
 	if err != nil {
 		return err
 	}
 	return k.db.Write(ctx, func(tx *storage.Tx) error {
-		txn := storage.ToDeviceTxn{Sender: m.Sender, DeviceID: m.DeviceID, Type: m.Type, TxnID: m.TxnID}
-		isNew, err := tx.AddToDeviceTxn(ctx, txn, time.Now().UnixMilli())
-		if err != nil || !isNew {
-			return err
+		for _, m := range list {
+			txn := storage.ToDeviceTxn{Sender: m.Sender, DeviceID: m.DeviceID, Type: m.Type, TxnID: m.TxnID}
+			isNew, err := tx.AddToDeviceTxn(ctx, txn, time.Now().UnixMilli())
+			if err != nil {
+				return err
+			}
+			if !isNew {
+				continue
+			}
+			if err := tx.AddToDevice(ctx, m.address(reachable)); err != nil {
+				return err
+			}
+			if err := k.sendTheirs(ctx, tx, m); err != nil {
+				return err
+			}
 		}
-		return tx.AddToDevice(ctx, list)
+		return nil
 	})
+}
+
+// reachable are the devices of the users of this server whom messages are for.
+func (k *Keys) reachable(ctx context.Context, list []*ToDevice) (map[string][]string, error) {
+	users := map[string]bool{}
+	for _, m := range list {
+		for userID := range m.Messages {
+			if k.ours(userID) {
+				users[userID] = true
+			}
+		}
+	}
+	return k.db.Reachable(ctx, slices.Collect(maps.Keys(users)))
 }
 
 // address makes a message for each device. Devices that do not exist get none, and neither
 // do those for which too many wait already.
-func (k *Keys) address(ctx context.Context, m *ToDevice, own Messages) ([]storage.ToDeviceMessage, error) {
-	userIDs := make([]string, 0, len(own))
-	for userID := range own {
-		userIDs = append(userIDs, userID)
-	}
-	reachable, err := k.db.Reachable(ctx, userIDs)
-	if err != nil {
-		return nil, err
-	}
+func (m *ToDevice) address(reachable map[string][]string) []storage.ToDeviceMessage {
 	var list []storage.ToDeviceMessage
-	for userID, deviceIDs := range reachable {
-		for _, deviceID := range deviceIDs {
-			content, named := own[userID][deviceID]
+	for userID, contents := range m.Messages {
+		for _, deviceID := range reachable[userID] {
+			content, named := contents[deviceID]
 			if !named {
-				if content, named = own[userID][allDevices]; !named {
+				if content, named = contents[allDevices]; !named {
 					continue
 				}
 			}
 			list = append(list, storage.ToDeviceMessage{UserID: userID, DeviceID: deviceID, Sender: m.Sender, Type: m.Type, Content: content})
 		}
 	}
-	return list, nil
+	return list
+}
+
+// theirMessages are the messages of a user of this server for users of others, by server.
+func (k *Keys) theirMessages(m *ToDevice) map[string]Messages {
+	theirs := map[string]Messages{}
+	if !k.federation || !k.ours(m.Sender) {
+		return theirs
+	}
+	for userID, devices := range m.Messages {
+		server := matrix.ServerOf(userID)
+		if server == k.own || len(devices) == 0 {
+			continue
+		}
+		if theirs[server] == nil {
+			theirs[server] = Messages{}
+		}
+		theirs[server][userID] = devices
+	}
+	return theirs
+}
+
+// sendTheirs has messages for users of other servers sent.
+func (k *Keys) sendTheirs(ctx context.Context, tx *storage.Tx, m *ToDevice) error {
+	for server, messages := range k.theirMessages(m) {
+		content, err := json.Marshal(map[string]any{
+			"sender": m.Sender, "type": m.Type, "message_id": rand.Text(), "messages": messages,
+		})
+		if err != nil {
+			return err
+		}
+		if err := tx.QueueEDU(ctx, storage.QueuedEDU{Servers: []string{server}, Type: "m.direct_to_device", Content: content}); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -76,7 +76,7 @@ func (u *Upload) parse(userID, deviceID string) (*parsed, error) {
 	p := &parsed{}
 	if len(u.DeviceKeys) > 0 && !bytes.Equal(u.DeviceKeys, []byte("null")) {
 		var err error
-		if p.device, err = parseDeviceKeys(u.DeviceKeys, userID, deviceID); err != nil {
+		if p.device, err = parseDeviceKeys(u.DeviceKeys, userID, deviceID, isKeyOf(deviceID)); err != nil {
 			return nil, matrix.BadJSON.With("device_keys: " + err.Error())
 		}
 	}
@@ -111,9 +111,15 @@ type deviceKeys struct {
 	text stdjson.RawMessage // canonical, without what others have signed
 }
 
-// parseDeviceKeys checks the form of a device's keys. Whether its signature is right only
-// other clients have to know, who check it again in any case.
-func parseDeviceKeys(raw []byte, userID, deviceID string) (*deviceKeys, error) {
+// isKeyOf chooses the ed25519 key of a device.
+func isKeyOf(deviceID string) func(keyID string) bool {
+	return func(keyID string) bool { return keyID == "ed25519:"+deviceID }
+}
+
+// parseDeviceKeys checks the form of a device's keys, and leaves those of the user's
+// signatures that are chosen. Whether they are right other clients have to know, who check
+// it in any case.
+func parseDeviceKeys(raw []byte, userID, deviceID string, signatures func(keyID string) bool) (*deviceKeys, error) {
 	if len(raw) > maxDeviceKeys {
 		return nil, errors.New("too large")
 	}
@@ -130,7 +136,7 @@ func parseDeviceKeys(raw []byte, userID, deviceID string) (*deviceKeys, error) {
 	case d.Algorithms == nil || d.Keys == nil || d.Signatures == nil:
 		return nil, errors.New("algorithms, keys and signatures are required")
 	}
-	signed.Signatures = ownSignatures(signed.Signatures, userID, func(keyID string) bool { return keyID == "ed25519:"+deviceID })
+	signed.Signatures = ownSignatures(signed.Signatures, userID, signatures)
 	d.text, err = signed.JSON()
 	return &d, err
 }

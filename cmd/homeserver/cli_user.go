@@ -252,6 +252,6 @@ func useDatabase(ctx context.Context, cfg *config.Config, log *slog.Logger, fn f
 	if err != nil {
 		return err
 	}
-	accounts := newAccounts(cfg, db, nil, config.Secret{}, newKeys(cfg, db, log), log)
+	accounts := newAccounts(cfg, db, nil, config.Secret{}, newKeys(cfg, db, nil, log), log)
 	return errors.Join(fn(localUsers{accounts}), db.Close())
 }

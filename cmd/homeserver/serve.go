@@ -100,7 +100,7 @@ func build(ctx context.Context, cfg *config.Config, dir *dataDir, log *slog.Logg
 	if err := h.makeRooms(ctx, cfg, dir, log); err != nil {
 		return nil, errors.Join(err, h.db.Close())
 	}
-	h.keys = newKeys(cfg, h.db, log)
+	h.keys = newKeys(cfg, h.db, h.others, log)
 	h.accounts = newAccounts(cfg, h.db, h.limiter, dir.registrationSecret, h.keys, log, h.leaveRooms, h.removeUserData)
 	h.presence = account.NewPresence(h.db, cfg.ServerName, cfg.Presence.Enabled, log)
 	h.typing = roomserver.NewTyping(h.rooms)
@@ -176,9 +176,14 @@ func rates(cfg *config.Config) map[string]web.Rate {
 	return all
 }
 
-// newKeys makes the keys of devices, for the server and for the user commands.
-func newKeys(cfg *config.Config, db *storage.DB, log *slog.Logger) *keys.Keys {
-	return keys.New(keys.Options{DB: db, ServerName: cfg.ServerName, Logger: log})
+// newKeys makes the keys of devices, for the server and, without others, for the user
+// commands.
+func newKeys(cfg *config.Config, db *storage.DB, o *others, log *slog.Logger) *keys.Keys {
+	options := keys.Options{DB: db, ServerName: cfg.ServerName, Federation: cfg.Federation.Enabled, Logger: log}
+	if o != nil {
+		options.Remote = o.client
+	}
+	return keys.New(options)
 }
 
 // newAccounts makes the accounts, for the server and for the user commands.
@@ -239,7 +244,10 @@ func (h *homeserver) federation() *federation.API {
 	h.others.api = federation.NewAPI(federation.Parts{
 		Version: programVersion(), Signer: h.dir.signer, OwnKeys: h.others.own, Keys: h.others.keys, Allow: h.others.allow, Heard: h.others.sender.Alive,
 		DB: h.db, Accounts: h.accounts, Rooms: h.rooms, Serving: roomserver.NewServing(h.rooms), Typing: h.typing,
-		Presence: h.others.presence, Logger: h.log,
+		Presence: h.others.presence, Logger: h.log, UserKeys: h.keys,
+		EDUs: map[string]federation.EDUHandler{
+			"m.direct_to_device": h.keys.TakeToDevice, "m.device_list_update": h.keys.TakeDeviceLists,
+		},
 	})
 	return h.others.api
 }

@@ -105,7 +105,7 @@ func accountsIn(t *testing.T, dir string) *account.Accounts {
 		t.Fatal(err)
 	}
 	db := storagetest.Open(t, cfg.Database.URL.Reveal())
-	return newAccounts(cfg, db, nil, config.Secret{}, newKeys(cfg, db, nil), nil)
+	return newAccounts(cfg, db, nil, config.Secret{}, newKeys(cfg, db, nil, nil), nil)
 }
 
 func TestNoDatabaseIsMadeByLooking(t *testing.T) {

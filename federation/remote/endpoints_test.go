@@ -165,7 +165,7 @@ func TestEndpoints(t *testing.T) {
 		{"user devices", func(ctx context.Context) (any, error) { return c.UserDevices(ctx, user) },
 			"GET /_matrix/federation/v1/user/devices" + userPath,
 			`{"user_id":"` + user + `","stream_id":5,"devices":[{"device_id":"D","keys":{"a":1},"device_display_name":"n"}],"master_key":{"m":1}}`,
-			&UserDevices{UserID: user, StreamID: 5, Devices: []UserDevice{{"D", stdjson.RawMessage(`{"a":1}`), "n"}}, MasterKey: stdjson.RawMessage(`{"m":1}`)}},
+			&UserDevices{UserID: user, StreamID: 5, Devices: []UserDevice{{DeviceID: "D", Keys: stdjson.RawMessage(`{"a":1}`), DisplayName: "n"}}, MasterKey: stdjson.RawMessage(`{"m":1}`)}},
 		{"keys/claim", func(ctx context.Context) (any, error) {
 			return c.ClaimKeys(ctx, server, map[string]map[string]string{user: {"D": "signed_curve25519"}})
 		}, `POST /_matrix/federation/v1/user/keys/claim {"one_time_keys":{"` + user + `":{"D":"signed_curve25519"}}}`,
@@ -175,7 +175,8 @@ func TestEndpoints(t *testing.T) {
 			return c.QueryKeys(ctx, server, map[string][]string{user: nil})
 		}, `POST /_matrix/federation/v1/user/keys/query {"device_keys":{"` + user + `":[]}}`,
 			`{"device_keys":{"` + user + `":{"D":{"a":1}},"@evil:x.test":{}},"master_keys":{"@evil:x.test":{}},"self_signing_keys":{"` + user + `":{}}}`,
-			&UserKeys{map[string]map[string]stdjson.RawMessage{user: {"D": []byte(`{"a":1}`)}}, map[string]stdjson.RawMessage{}, map[string]stdjson.RawMessage{user: []byte(`{}`)}}},
+			&UserKeys{DeviceKeys: map[string]map[string]stdjson.RawMessage{user: {"D": []byte(`{"a":1}`)}},
+				MasterKeys: map[string]stdjson.RawMessage{}, SelfSigningKeys: map[string]stdjson.RawMessage{user: []byte(`{}`)}}},
 		{"openid", func(ctx context.Context) (any, error) { return c.OpenIDUser(ctx, server, "t o&k") },
 			"GET /_matrix/federation/v1/openid/userinfo?access_token=t%20o%26k", `{"sub":"` + user + `"}`, user},
 		{"version", func(ctx context.Context) (any, error) {

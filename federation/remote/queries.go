@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"beep/keys"
 	"beep/matrix"
 )
 
@@ -197,21 +198,12 @@ func (c *Client) Hierarchy(ctx context.Context, server, roomID string, suggested
 	return &Hierarchy{rooms[0], summaries(answer.Children), answer.Inaccessible}, nil
 }
 
-// UserDevices are a user's devices and cross-signing keys.
-type UserDevices struct {
-	UserID         string             `json:"user_id"`
-	StreamID       int64              `json:"stream_id"`
-	Devices        []UserDevice       `json:"devices"`
-	MasterKey      stdjson.RawMessage `json:"master_key"`       // nil without one
-	SelfSigningKey stdjson.RawMessage `json:"self_signing_key"` // nil without one
-}
-
-// UserDevice is one device.
-type UserDevice struct {
-	DeviceID    string             `json:"device_id"`
-	Keys        stdjson.RawMessage `json:"keys"` // nil without
-	DisplayName string             `json:"device_display_name"`
-}
+// What servers tell each other of devices and keys.
+type (
+	UserDevices = keys.UserDevices
+	UserDevice  = keys.UserDevice
+	UserKeys    = keys.UserKeys
+)
 
 // UserDevices is GET /user/devices, asked of the user's own server.
 func (c *Client) UserDevices(ctx context.Context, userID string) (*UserDevices, error) {
@@ -255,13 +247,6 @@ func (c *Client) post(ctx context.Context, server, target string, request, answe
 		return err
 	}
 	return c.do(ctx, server, call{method: http.MethodPost, target: target, body: body, limit: maxList, timeout: usualTimeout}, answer)
-}
-
-// UserKeys are the keys of several users.
-type UserKeys struct {
-	DeviceKeys      map[string]map[string]stdjson.RawMessage `json:"device_keys"` // by user and device
-	MasterKeys      map[string]stdjson.RawMessage            `json:"master_keys"` // by user
-	SelfSigningKeys map[string]stdjson.RawMessage            `json:"self_signing_keys"`
 }
 
 // QueryKeys is POST /user/keys/query. wanted has lists of devices by user, all of that

@@ -1,0 +1,255 @@
+package keys
+
+import (
+	"context"
+	stdjson "encoding/json"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"golang.org/x/sync/errgroup"
+
+	"beep/matrix"
+	"beep/storage"
+	"beep/stream"
+)
+
+const (
+	// usualWait and longestWait are how long other servers are waited for.
+	usualWait   = 10 * time.Second
+	longestWait = 30 * time.Second
+	// serversAtOnce is how many servers one request asks at the same time.
+	serversAtOnce = 20
+	// maxDevices is how many devices of a user of another server are believed.
+	maxDevices = 1000
+)
+
+// Remote is all that the keys want of other servers.
+type Remote interface {
+	// QueryKeys gives keys of users of a server. Wanted has lists of devices by user; an
+	// empty list stands for all.
+	QueryKeys(ctx context.Context, server string, wanted map[string][]string) (*UserKeys, error)
+	// ClaimKeys claims one-time keys of users of a server. Wanted has the algorithm by user
+	// and device; the answer has keys by user, device, and algorithm with key id.
+	ClaimKeys(ctx context.Context, server string, wanted map[string]map[string]string) (map[string]map[string]map[string]stdjson.RawMessage, error)
+	// UserDevices gives a user's devices, with the id of the last update of them.
+	UserDevices(ctx context.Context, userID string) (*UserDevices, error)
+}
+
+// UserKeys are the keys of several users of another server.
+type UserKeys struct {
+	DeviceKeys      map[string]map[string]stdjson.RawMessage `json:"device_keys"` // by user and device
+	MasterKeys      map[string]stdjson.RawMessage            `json:"master_keys"` // by user
+	SelfSigningKeys map[string]stdjson.RawMessage            `json:"self_signing_keys"`
+}
+
+// UserDevices are a user's devices and cross-signing keys, as servers tell each other.
+type UserDevices struct {
+	UserID         string             `json:"user_id"`
+	StreamID       int64              `json:"stream_id"`
+	Devices        []UserDevice       `json:"devices"`
+	MasterKey      stdjson.RawMessage `json:"master_key,omitzero"`       // nil without one
+	SelfSigningKey stdjson.RawMessage `json:"self_signing_key,omitzero"` // nil without one
+}
+
+// UserDevice is one device.
+type UserDevice struct {
+	DeviceID    string             `json:"device_id"`
+	Keys        stdjson.RawMessage `json:"keys"` // nil without
+	DisplayName string             `json:"device_display_name,omitzero"`
+}
+
+// waitFor is how long a client's request waits for other servers that says so many ms.
+func waitFor(timeout *int64) time.Duration {
+	if timeout == nil {
+		return usualWait
+	}
+	return min(time.Duration(max(*timeout, 0))*time.Millisecond, longestWait)
+}
+
+// theirDevice checks what another server tells of a device. It gives nil for what is none
+// of the user, or has no keys.
+func theirDevice(userID, deviceID, name string, raw []byte) *storage.DeviceKeys {
+	if !validID(deviceID) || len(raw) == 0 {
+		return nil
+	}
+	d, err := parseDeviceKeys(raw, userID, deviceID, func(string) bool { return true })
+	if err != nil {
+		return nil
+	}
+	if len(name) > maxID || strings.IndexByte(name, 0) >= 0 {
+		name = ""
+	}
+	return &storage.DeviceKeys{UserID: userID, DeviceID: deviceID, DisplayName: name, Keys: d.text}
+}
+
+// theirDevices are the devices of a user in an answer of another server.
+func theirDevices(userID string, answer map[string]stdjson.RawMessage) []storage.DeviceKeys {
+	var devices []storage.DeviceKeys
+	for deviceID, raw := range answer {
+		var added struct {
+			Unsigned struct {
+				Name string `json:"device_display_name"`
+			} `json:"unsigned"`
+		}
+		_ = json.Unmarshal(raw, &added) // without it the device has no name
+		if d := theirDevice(userID, deviceID, added.Unsigned.Name, raw); d != nil && len(devices) < maxDevices {
+			devices = append(devices, *d)
+		}
+	}
+	return devices
+}
+
+// findTheirs adds the keys of users of other servers: what is kept of those who share a
+// room with users of this one, and else what their servers say now.
+func (k *Keys) findTheirs(ctx context.Context, theirs []string, wanted map[string][]string, wait time.Duration, found *Found) error {
+	if k.remote == nil || len(theirs) == 0 {
+		return nil
+	}
+	near, err := k.db.WithUs(ctx, k.own, theirs)
+	if err != nil {
+		return err
+	}
+	lists, err := k.db.RemoteLists(ctx, near)
+	if err != nil {
+		return err
+	}
+	var kept []string
+	ask := map[string]map[string][]string{} // by server and user
+	for _, userID := range theirs {
+		if list, known := lists[userID]; known && !list.Stale {
+			kept = append(kept, userID)
+			continue
+		}
+		server := matrix.ServerOf(userID)
+		if ask[server] == nil {
+			ask[server] = map[string][]string{}
+		}
+		ask[server][userID] = wanted[userID]
+		if slices.Contains(near, userID) {
+			ask[server][userID] = []string{} // all, to keep them
+		}
+	}
+	devices, err := k.db.RemoteDevices(ctx, kept)
+	if err != nil {
+		return err
+	}
+	for _, userID := range kept {
+		found.DeviceKeys[userID] = map[string]stdjson.RawMessage{}
+	}
+	found.add(devices, wanted)
+	return k.askServers(ctx, ask, near, wanted, wait, found)
+}
+
+// askServers asks other servers for keys, and keeps those of users who are near.
+func (k *Keys) askServers(ctx context.Context, ask map[string]map[string][]string, near []string, wanted map[string][]string, wait time.Duration, found *Found) error {
+	before, err := k.db.Changes(ctx, near)
+	if err != nil {
+		return err
+	}
+	limited, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	var mu sync.Mutex
+	devices := map[string][]storage.DeviceKeys{}
+	var group errgroup.Group
+	group.SetLimit(serversAtOnce)
+	for server, users := range ask {
+		group.Go(func() error {
+			answer, err := k.remote.QueryKeys(limited, server, users)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				found.Failures[server] = struct{}{}
+				k.logger.Debug("another server was asked for keys and did not tell", slog.String("server", server), slog.Any("error", err))
+				return nil
+			}
+			for userID := range users {
+				devices[userID] = theirDevices(userID, answer.DeviceKeys[userID])
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for userID, list := range devices {
+		found.DeviceKeys[userID] = map[string]stdjson.RawMessage{}
+		found.add(list, wanted)
+	}
+	var keep []string
+	for _, userID := range near {
+		if _, told := devices[userID]; told {
+			keep = append(keep, userID)
+		}
+	}
+	if len(keep) == 0 {
+		return nil
+	}
+	return k.db.Write(ctx, func(tx *storage.Tx) error {
+		for _, userID := range keep {
+			if err := k.keep(ctx, tx, userID, 0, devices[userID], before[userID]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// keep stores the list of a user's devices, which was asked for when the last change had
+// the position before. If there was another since, or the user has gone, it is not kept.
+func (k *Keys) keep(ctx context.Context, tx *storage.Tx, userID string, streamID int64, devices []storage.DeviceKeys, before stream.Pos) error {
+	now, err := tx.LockDeviceList(ctx, userID)
+	if err != nil || now.Pos != before {
+		return err
+	}
+	near, err := tx.WithUs(ctx, k.own, []string{userID})
+	if err != nil || len(near) == 0 {
+		return err
+	}
+	return tx.SetRemoteDevices(ctx, userID, streamID, devices)
+}
+
+// claimTheirs claims keys of users of other servers.
+func (k *Keys) claimTheirs(ctx context.Context, wanted map[string]map[string]map[string]string, wait time.Duration, claimed *Claimed) {
+	if k.remote == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	var mu sync.Mutex
+	var group errgroup.Group
+	group.SetLimit(serversAtOnce)
+	for server, users := range wanted {
+		group.Go(func() error {
+			answer, err := k.remote.ClaimKeys(ctx, server, users)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				claimed.Failures[server] = struct{}{}
+				return nil
+			}
+			for userID, devices := range answer {
+				for deviceID, keys := range devices {
+					claimed.addTheirs(userID, deviceID, users[userID][deviceID], keys)
+				}
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // none of them fails
+}
+
+// addTheirs adds the key that another server has given out, if it is one of the algorithm.
+func (c *Claimed) addTheirs(userID, deviceID, algorithm string, keys map[string]stdjson.RawMessage) {
+	for name, key := range keys {
+		if strings.HasPrefix(name, algorithm+":") && len(key) <= maxOneTimeKey {
+			if text, err := matrix.CanonicalJSON(key, true); err == nil && isOneTimeKey(text) {
+				c.add(userID, deviceID, name, text)
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,300 @@
+package keys_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"beep/keys"
+	"beep/matrix"
+	"beep/storage"
+	"beep/storage/storagetest"
+)
+
+const (
+	own   = "us.test"
+	other = "them.test"
+	alice = "@alice:us.test"
+	bob   = "@bob:them.test"
+)
+
+// peer is another server under the test's control.
+type peer struct {
+	mu      sync.Mutex
+	devices map[string]json.RawMessage // bob's
+	stream  int64
+	asked   []string
+	down    bool
+	during  func() // happens while the server answers
+}
+
+func (p *peer) answer(what string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asked = append(p.asked, what)
+	if p.during != nil {
+		p.during()
+	}
+	if p.down {
+		return errors.New("down")
+	}
+	return nil
+}
+
+func (p *peer) questions() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.asked)
+}
+
+func (p *peer) QueryKeys(context.Context, string, map[string][]string) (*keys.UserKeys, error) {
+	devices := p.devices
+	return &keys.UserKeys{DeviceKeys: map[string]map[string]json.RawMessage{bob: devices}}, p.answer("query")
+}
+
+func (p *peer) ClaimKeys(context.Context, string, map[string]map[string]string) (map[string]map[string]map[string]json.RawMessage, error) {
+	return nil, p.answer("claim")
+}
+
+func (p *peer) UserDevices(context.Context, string) (*keys.UserDevices, error) {
+	answer := &keys.UserDevices{UserID: bob, StreamID: p.stream}
+	for id, raw := range p.devices {
+		answer.Devices = append(answer.Devices, keys.UserDevice{DeviceID: id, Keys: raw})
+	}
+	return answer, p.answer("devices")
+}
+
+// theirKeys are identity keys as another server sends them.
+func theirKeys(userID, deviceID string) json.RawMessage {
+	return json.RawMessage(fmt.Sprintf(`{"user_id":%q,"device_id":%q,"algorithms":[],"keys":{"ed25519:%s":"x"},"signatures":{%q:{}}}`, userID, deviceID, deviceID, userID))
+}
+
+// eachKeys runs a test with keys whose user alice shares a room with bob of another server.
+func eachKeys(t *testing.T, test func(t *testing.T, k *keys.Keys, db *storage.DB, p *peer)) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		p := &peer{devices: map[string]json.RawMessage{"B": theirKeys(bob, "B")}, stream: 5}
+		write(t, db, func(tx *storage.Tx) error {
+			_, err := tx.InsertDevice(t.Context(), &storage.Device{UserID: alice, ID: "A"})
+			return errors.Join(err, member(t, tx, 1, alice, "join"), member(t, tx, 2, bob, "join"),
+				tx.InsertUser(t.Context(), &storage.Credentials{User: storage.User{ID: alice}}),
+				tx.SetRoomServer(t.Context(), storage.RoomServer{Room: 1, Server: own, Members: 1}, 1),
+				tx.SetRoomServer(t.Context(), storage.RoomServer{Room: 1, Server: other, Members: 1}, 1))
+		})
+		test(t, keys.New(keys.Options{DB: db, ServerName: own, Federation: true, Remote: p}), db, p)
+	})
+}
+
+func member(t *testing.T, tx *storage.Tx, key int64, userID, membership string) error {
+	return tx.SetCurrentState(t.Context(), 1, storage.StateKey{Key: key, Type: "m.room.member", StateKey: userID, Pos: 1, Changed: 1, Membership: membership})
+}
+
+func write(t *testing.T, db *storage.DB, fn func(tx *storage.Tx) error) {
+	t.Helper()
+	if err := db.Write(t.Context(), fn); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// bobs are bob's devices as alice sees them.
+func bobs(t *testing.T, k *keys.Keys) []string {
+	t.Helper()
+	found, err := k.Query(t.Context(), alice, map[string][]string{bob: nil}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for id := range found.DeviceKeys[bob] {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func update(t *testing.T, k *keys.Keys, deviceID string, id int64, prev ...int64) {
+	t.Helper()
+	content, err := json.Marshal(map[string]any{"user_id": bob, "device_id": deviceID, "stream_id": id, "prev_id": prev, "keys": theirKeys(bob, deviceID)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.TakeDeviceLists(t.Context(), other, []json.RawMessage{content}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// renewed runs the keys until bob's list is no longer stale.
+func renewed(t *testing.T, k *keys.Keys, db *storage.DB) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- k.Run(ctx) }()
+	for {
+		lists, err := db.RemoteLists(t.Context(), []string{bob})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !lists[bob].Stale {
+			break
+		}
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestListIsKeptAndFollowed(t *testing.T) {
+	eachKeys(t, func(t *testing.T, k *keys.Keys, db *storage.DB, p *peer) {
+		for range 2 {
+			if got := bobs(t, k); !slices.Equal(got, []string{"B"}) {
+				t.Errorf("bob has %v", got)
+			}
+		}
+		if got := p.questions(); !slices.Equal(got, []string{"query"}) {
+			t.Errorf("asked were %v", got)
+		}
+		// Where the list stands in the sequence of updates is not known yet.
+		p.devices["C"] = theirKeys(bob, "C")
+		update(t, k, "C", 5, 4)
+		renewed(t, k, db)
+		update(t, k, "D", 6, 5)
+		update(t, k, "D", 6, 5) // once more
+		if got := bobs(t, k); !slices.Equal(got, []string{"B", "C", "D"}) {
+			t.Errorf("after updates bob has %v", got)
+		}
+		if got := p.questions(); !slices.Equal(got, []string{"query", "devices"}) {
+			t.Errorf("asked were %v", got)
+		}
+		// One is missed.
+		p.devices["D"], p.devices["E"], p.stream = theirKeys(bob, "D"), theirKeys(bob, "E"), 8
+		update(t, k, "E", 8, 7)
+		renewed(t, k, db)
+		if got := bobs(t, k); !slices.Equal(got, []string{"B", "C", "D", "E"}) {
+			t.Errorf("after the gap bob has %v", got)
+		}
+		update(t, k, "F", 9, 8)
+		if got := p.questions(); len(got) != 3 {
+			t.Errorf("asked were %v", got)
+		}
+		gone, err := json.Marshal(map[string]any{"user_id": bob, "device_id": "B", "stream_id": 10, "prev_id": []int{9}, "deleted": true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := k.TakeDeviceLists(t.Context(), other, []json.RawMessage{gone}); err != nil {
+			t.Fatal(err)
+		}
+		if got := bobs(t, k); !slices.Equal(got, []string{"C", "D", "E", "F"}) {
+			t.Errorf("in the end bob has %v", got)
+		}
+	})
+}
+
+// A list that changes while it is asked for, and one of somebody who shares no room, is not kept.
+func TestListIsNotKept(t *testing.T) {
+	eachKeys(t, func(t *testing.T, k *keys.Keys, db *storage.DB, p *peer) {
+		p.during = func() { p.during = nil; update(t, k, "C", 6, 5) }
+		bobs(t, k)
+		bobs(t, k)
+		bobs(t, k)
+		if got := p.questions(); !slices.Equal(got, []string{"query", "query"}) {
+			t.Errorf("asked were %v", got)
+		}
+		write(t, db, func(tx *storage.Tx) error {
+			return errors.Join(member(t, tx, 2, bob, "leave"), tx.DropRemoteLists(t.Context(), own, []string{bob}, nil))
+		})
+		bobs(t, k)
+		bobs(t, k)
+		if got := p.questions(); len(got) != 4 {
+			t.Errorf("asked were %v", got)
+		}
+		p.down = true
+		found, err := k.Query(t.Context(), alice, map[string][]string{bob: nil}, nil)
+		if _, failed := found.Failures[other]; !failed || err != nil || found.DeviceKeys[bob] != nil {
+			t.Errorf("of a server that is down: %+v, %v", found, err)
+		}
+	})
+}
+
+// What another server says of devices that are not its users' own, or are no devices, is dropped.
+func TestForeignDevices(t *testing.T) {
+	eachKeys(t, func(t *testing.T, k *keys.Keys, db *storage.DB, p *peer) {
+		p.devices = map[string]json.RawMessage{
+			"B": theirKeys(bob, "OTHER"), "C": theirKeys(alice, "C"), "D": json.RawMessage(`{}`), "": theirKeys(bob, ""),
+			"E": json.RawMessage(`{"user_id":"@bob:them.test","device_id":"E","algorithms":[],"keys":{"ed25519:E":5},"signatures":{}}`),
+			"F": json.RawMessage(`"x"`), strings.Repeat("x", 300): theirKeys(bob, strings.Repeat("x", 300)),
+		}
+		if got := bobs(t, k); len(got) != 0 {
+			t.Errorf("bob has %v", got)
+		}
+		before := db.Clock.Current()
+		for _, content := range []string{
+			`{"user_id":"@alice:us.test","device_id":"X","stream_id":1}`,
+			`{"user_id":"@carol:third.test","device_id":"X","stream_id":1}`,
+			`{"user_id":"@unknown:them.test","device_id":"X","stream_id":1}`, // shares no room
+			`{"user_id":5}`, `[]`, `{"user_id":"@bob:them.test","device_id":"","stream_id":1}`, `{"user_id":"@bob:them.test","device_id":"X","stream_id":"1"}`,
+		} {
+			if err := k.TakeDeviceLists(t.Context(), other, []json.RawMessage{json.RawMessage(content)}); err != nil {
+				t.Errorf("%s: %v", content, err)
+			}
+		}
+		if db.Clock.Current() != before {
+			t.Error("somebody was told of a change")
+		}
+	})
+}
+
+// Messages in the name of users of other servers arrive nowhere.
+func TestForeignSenders(t *testing.T) {
+	eachKeys(t, func(t *testing.T, k *keys.Keys, db *storage.DB, _ *peer) {
+		messages := map[string]any{alice: map[string]any{"A": map[string]any{"n": 1}}}
+		var contents []json.RawMessage
+		for i, sender := range []any{"@alice:us.test", "@carol:third.test", "@bob:them.test:8448", "bob", "", 5, nil, "@bob:THEM.test", bob} {
+			content, err := json.Marshal(map[string]any{"sender": sender, "type": "m.t", "message_id": fmt.Sprint(i), "messages": messages})
+			if err != nil {
+				t.Fatal(err)
+			}
+			contents = append(contents, content)
+		}
+		long, err := json.Marshal(map[string]any{"sender": bob, "type": "m.t", "message_id": strings.Repeat("x", 33), "messages": messages})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the second time all of it has been there
+			if err := k.TakeToDevice(t.Context(), other, append(contents, long)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := db.ToDeviceMessages(t.Context(), alice, "A", 0, db.Clock.Current(), 100)
+		if err != nil || len(got) != 1 || got[0].Sender != bob {
+			t.Errorf("arrived are %v, %v", got, err)
+		}
+	})
+}
+
+// Other servers are told of users of this one only, whatever is known of others.
+func TestServedUsers(t *testing.T) {
+	eachKeys(t, func(t *testing.T, k *keys.Keys, _ *storage.DB, _ *peer) {
+		bobs(t, k)
+		ctx := t.Context()
+		for _, userID := range []string{bob, "@x:third.test", "alice", "", "@alice:us.test:443"} {
+			_, devices := k.ServeDevices(ctx, userID)
+			_, query := k.ServeQuery(ctx, map[string][]string{alice: nil, userID: nil})
+			_, claim := k.ServeClaim(ctx, map[string]map[string]string{alice: {"A": "x"}, userID: {"B": "x"}})
+			for what, err := range map[string]error{"devices": devices, "query": query, "claim": claim} {
+				if !errors.Is(err, matrix.InvalidParam) {
+					t.Errorf("%s of %q: %v", what, userID, err)
+				}
+			}
+		}
+		if _, err := k.ServeDevices(ctx, "@unknown:us.test"); !errors.Is(err, matrix.NotFound) {
+			t.Errorf("devices of nobody: %v", err)
+		}
+		if got, err := k.ServeDevices(ctx, alice); err != nil || got.UserID != alice {
+			t.Errorf("devices of alice: %v, %v", got, err)
+		}
+	})
+}

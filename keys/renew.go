@@ -1,0 +1,100 @@
+package keys
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"beep/storage"
+)
+
+const (
+	// renewEvery is how often lists are looked for that have to be renewed, if nothing
+	// else wakes, and renewAtOnce how many are at the same time.
+	renewEvery  = time.Minute
+	renewAtOnce = 8
+	renewBatch  = 100
+	// maxRetry is the longest pause after a server did not answer.
+	maxRetry = time.Hour
+)
+
+// wakeRenewal has lists renewed that are stale.
+func (k *Keys) wakeRenewal() {
+	select {
+	case k.renewal <- struct{}{}:
+	default:
+	}
+}
+
+// renew asks other servers for the lists of which updates were missed, until the context
+// is done.
+func (k *Keys) renew(ctx context.Context) {
+	tick := time.NewTicker(renewEvery)
+	defer tick.Stop()
+	for {
+		for more := true; more; {
+			n, err := k.renewSome(ctx, time.Now())
+			if err != nil && ctx.Err() == nil {
+				k.logger.Warn("could not renew lists of devices; trying again later", slog.Any("error", err))
+			}
+			more = err == nil && n == renewBatch
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.renewal:
+		case <-tick.C:
+		}
+	}
+}
+
+func (k *Keys) renewSome(ctx context.Context, now time.Time) (int, error) {
+	lists, err := k.db.StaleLists(ctx, now.UnixMilli(), renewBatch)
+	if err != nil {
+		return 0, err
+	}
+	var group errgroup.Group
+	group.SetLimit(renewAtOnce)
+	for _, list := range lists {
+		group.Go(func() error { return k.renewOne(ctx, list, now) })
+	}
+	return len(lists), group.Wait()
+}
+
+// renewOne asks for one list. While its server does not answer, the pauses grow.
+func (k *Keys) renewOne(ctx context.Context, list storage.RemoteList, now time.Time) error {
+	before, err := k.db.Changes(ctx, []string{list.UserID})
+	if err != nil {
+		return err
+	}
+	answer, err := k.remote.UserDevices(ctx, list.UserID)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		k.logger.Debug("a list of devices could not be renewed", slog.String("user", list.UserID), slog.Any("error", err))
+		pause := min(time.Minute<<min(list.Failures, 10), maxRetry)
+		return k.db.Write(ctx, func(tx *storage.Tx) error {
+			return tx.PostponeRenewal(ctx, list.UserID, list.Failures+1, now.Add(pause).UnixMilli())
+		})
+	}
+	return k.db.Write(ctx, func(tx *storage.Tx) error {
+		return k.keep(ctx, tx, list.UserID, answer.StreamID, answer.devices(), before[list.UserID])
+	})
+}
+
+// devices are those that can be believed.
+func (u *UserDevices) devices() []storage.DeviceKeys {
+	var devices []storage.DeviceKeys
+	seen := map[string]bool{}
+	for _, d := range u.Devices {
+		device := theirDevice(u.UserID, d.DeviceID, d.DisplayName, d.Keys)
+		if device != nil && !seen[d.DeviceID] && len(devices) < maxDevices {
+			seen[d.DeviceID] = true
+			devices = append(devices, *device)
+		}
+	}
+	return devices
+}

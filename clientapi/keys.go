@@ -2,6 +2,7 @@ package clientapi
 
 import (
 	"context"
+	"errors"
 
 	"beep/account"
 	"beep/keys"
@@ -51,6 +52,38 @@ func (a *API) claimKeys(ctx context.Context, _ *account.Caller, req *claimKeysRe
 		return nil, matrix.MissingParam.With("The one_time_keys are missing")
 	}
 	return a.keys.Claim(ctx, req.Body.OneTimeKeys, req.Body.Timeout)
+}
+
+type crossSigningRequest struct {
+	Body struct {
+		keys.CrossSigning `json:",inline"`
+		Auth              *account.AuthData `json:"auth"`
+	}
+}
+
+// uploadCrossSigning is POST /keys/device_signing/upload. Whoever replaces keys has to give
+// the password; an application service has none to give.
+func (a *API) uploadCrossSigning(ctx context.Context, who *account.Caller, req *crossSigningRequest) (*web.Empty, error) {
+	given := &req.Body.CrossSigning
+	err := a.keys.SetCrossSigning(ctx, who.UserID, given, who.Appservice != nil)
+	if !errors.Is(err, keys.ErrAuthRequired) {
+		return nil, err
+	}
+	subject := digest([]string{string(given.MasterKey), string(given.SelfSigningKey), string(given.UserSigningKey)})
+	op := account.Operation{Name: "POST /keys/device_signing/upload", UserID: who.UserID, Subject: subject}
+	if _, err := a.accounts.Interact(ctx, op, req.Body.Auth); err != nil {
+		return nil, err
+	}
+	return nil, a.keys.SetCrossSigning(ctx, who.UserID, given, true)
+}
+
+type signaturesRequest struct {
+	Body keys.Signatures
+}
+
+// uploadSignatures is POST /keys/signatures/upload.
+func (a *API) uploadSignatures(ctx context.Context, who *account.Caller, req *signaturesRequest) (*keys.Failures, error) {
+	return a.keys.AddSignatures(ctx, who.UserID, req.Body)
 }
 
 type sendToDeviceRequest struct {

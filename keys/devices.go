@@ -6,6 +6,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"beep/matrix"
 	"beep/storage"
 )
 
@@ -20,6 +21,9 @@ func (k *Keys) DevicesChanged(ctx context.Context, tx *storage.Tx, userID string
 	if err != nil {
 		return err
 	}
+	if err := k.checkIDs(ctx, tx, userID, devices); err != nil {
+		return err
+	}
 	gone := slices.DeleteFunc(slices.Clone(deviceIDs), func(id string) bool {
 		return slices.ContainsFunc(devices, func(d storage.DeviceKeys) bool { return d.DeviceID == id })
 	})
@@ -27,11 +31,29 @@ func (k *Keys) DevicesChanged(ctx context.Context, tx *storage.Tx, userID string
 		if err := tx.DeleteDeviceKeys(ctx, userID, gone); err != nil {
 			return err
 		}
+		if err := tx.DeleteSignatures(ctx, userID, gone); err != nil {
+			return err
+		}
 	}
 	if err := tx.ChangeDeviceList(ctx, userID); err != nil {
 		return err
 	}
 	return k.tellServers(ctx, tx, userID, devices, gone)
+}
+
+// checkIDs refuses devices with the id of one of the user's cross-signing keys: signatures
+// would not tell them apart. M_INVALID_PARAM.
+func (k *Keys) checkIDs(ctx context.Context, tx *storage.Tx, userID string, devices []storage.DeviceKeys) error {
+	cross, err := tx.CrossSigningKeys(ctx, []string{userID})
+	if err != nil {
+		return err
+	}
+	for _, key := range cross {
+		if slices.ContainsFunc(devices, func(d storage.DeviceKeys) bool { return d.DeviceID == key.ID }) {
+			return matrix.InvalidParam.With("A cross-signing key has this id")
+		}
+	}
+	return nil
 }
 
 // maxUpdates is how many devices other servers are told of one by one. Of more they are
@@ -48,6 +70,11 @@ func (k *Keys) tellServers(ctx context.Context, tx *storage.Tx, userID string, d
 	if err != nil || len(around[userID]) == 0 {
 		return err
 	}
+	keyed, err := k.sign(ctx, &tx.Reader, []string{userID}, devices, "")
+	if err != nil {
+		return err
+	}
+	devices = keyed.devices
 	updates := make([]listUpdate, 0, len(devices)+len(gone))
 	for _, d := range devices {
 		updates = append(updates, listUpdate{UserID: userID, DeviceID: d.DeviceID, Keys: d.Keys})

@@ -113,10 +113,10 @@ func (k *Keys) follow(ctx context.Context, tx *storage.Tx, list storage.RemoteLi
 	}
 	at := list.StreamID
 	for _, u := range updates {
-		if u.StreamID <= at && at != 0 {
+		if u.StreamID == at && at != 0 {
 			continue // it came before
 		}
-		if at == 0 || len(u.PrevID) == 0 || slices.ContainsFunc(u.PrevID, func(id int64) bool { return id > at }) {
+		if u.StreamID < at || at == 0 || len(u.PrevID) == 0 || slices.ContainsFunc(u.PrevID, func(id int64) bool { return id > at }) {
 			return false, tx.MarkStale(ctx, list.UserID)
 		}
 		device := storage.DeviceKeys{UserID: u.UserID, DeviceID: u.DeviceID}

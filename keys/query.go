@@ -13,6 +13,10 @@ import (
 type Found struct {
 	Failures   map[string]struct{}                      `json:"failures"`
 	DeviceKeys map[string]map[string]stdjson.RawMessage `json:"device_keys"` // by user and device
+	// Cross-signing keys by user. Nobody but the user sees a user-signing key.
+	MasterKeys      map[string]stdjson.RawMessage `json:"master_keys"`
+	SelfSigningKeys map[string]stdjson.RawMessage `json:"self_signing_keys"`
+	UserSigningKeys map[string]stdjson.RawMessage `json:"user_signing_keys,omitempty"`
 }
 
 // Query finds the keys of users for a user of this server. Wanted has lists of devices by
@@ -31,14 +35,34 @@ func (k *Keys) Query(ctx context.Context, asker string, wanted map[string][]stri
 		}
 	}
 	found := newFound()
-	if err := k.findOwn(ctx, own, wanted, found, true); err != nil {
+	if err := k.findOwn(ctx, own, wanted, found, asker); err != nil {
 		return nil, err
 	}
-	return found, k.findTheirs(ctx, theirs, wanted, waitFor(timeout), found)
+	return found, k.findTheirs(ctx, asker, theirs, wanted, waitFor(timeout), found)
 }
 
 func newFound() *Found {
-	return &Found{Failures: map[string]struct{}{}, DeviceKeys: map[string]map[string]stdjson.RawMessage{}}
+	return &Found{
+		Failures: map[string]struct{}{}, DeviceKeys: map[string]map[string]stdjson.RawMessage{},
+		MasterKeys: map[string]stdjson.RawMessage{}, SelfSigningKeys: map[string]stdjson.RawMessage{}, UserSigningKeys: map[string]stdjson.RawMessage{},
+	}
+}
+
+// addSigned adds keys as the one who asks may see them.
+func (f *Found) addSigned(s *signed, wanted map[string][]string, asker string) {
+	f.add(s.devices, wanted)
+	for userID, keys := range s.cross {
+		for usage, key := range keys {
+			switch {
+			case usage == storage.MasterKey:
+				f.MasterKeys[userID] = key
+			case usage == storage.SelfSigningKey:
+				f.SelfSigningKeys[userID] = key
+			case userID == asker:
+				f.UserSigningKeys[userID] = key
+			}
+		}
+	}
 }
 
 // add adds those of the devices that are wanted.
@@ -50,22 +74,22 @@ func (f *Found) add(devices []storage.DeviceKeys, wanted map[string][]string) {
 	}
 }
 
-// findOwn adds the keys of users of this server, with the names of the devices or without.
-// Whether there is such a user is not told.
-func (k *Keys) findOwn(ctx context.Context, own []string, wanted map[string][]string, found *Found, names bool) error {
-	devices, err := k.db.DeviceKeys(ctx, own)
+// findOwn adds the keys of users of this server. Another server asks as "", and is not told
+// the names of devices. Whether there is such a user is not told.
+func (k *Keys) findOwn(ctx context.Context, own []string, wanted map[string][]string, found *Found, asker string) error {
+	keys, err := k.signedKeys(ctx, &k.db.Reader, own, asker)
 	if err != nil {
 		return err
 	}
 	for _, userID := range own {
 		found.DeviceKeys[userID] = map[string]stdjson.RawMessage{}
 	}
-	if !names {
-		for i := range devices {
-			devices[i].DisplayName = ""
+	if asker == "" {
+		for i := range keys.devices {
+			keys.devices[i].DisplayName = ""
 		}
 	}
-	found.add(devices, wanted)
+	found.addSigned(keys, wanted, asker)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	stdjson "encoding/json"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -105,7 +106,7 @@ func theirDevices(userID string, answer map[string]stdjson.RawMessage) []storage
 
 // findTheirs adds the keys of users of other servers: what is kept of those who share a
 // room with users of this one, and else what their servers say now.
-func (k *Keys) findTheirs(ctx context.Context, theirs []string, wanted map[string][]string, wait time.Duration, found *Found) error {
+func (k *Keys) findTheirs(ctx context.Context, asker string, theirs []string, wanted map[string][]string, wait time.Duration, found *Found) error {
 	if k.remote == nil || len(theirs) == 0 {
 		return nil
 	}
@@ -140,12 +141,16 @@ func (k *Keys) findTheirs(ctx context.Context, theirs []string, wanted map[strin
 	for _, userID := range kept {
 		found.DeviceKeys[userID] = map[string]stdjson.RawMessage{}
 	}
-	found.add(devices, wanted)
-	return k.askServers(ctx, ask, near, wanted, wait, found)
+	keys, err := k.sign(ctx, &k.db.Reader, kept, devices, asker)
+	if err != nil {
+		return err
+	}
+	found.addSigned(keys, wanted, asker)
+	return k.askServers(ctx, asker, ask, near, wanted, wait, found)
 }
 
 // askServers asks other servers for keys, and keeps those of users who are near.
-func (k *Keys) askServers(ctx context.Context, ask map[string]map[string][]string, near []string, wanted map[string][]string, wait time.Duration, found *Found) error {
+func (k *Keys) askServers(ctx context.Context, asker string, ask map[string]map[string][]string, near []string, wanted map[string][]string, wait time.Duration, found *Found) error {
 	before, err := k.db.Changes(ctx, near)
 	if err != nil {
 		return err
@@ -154,6 +159,7 @@ func (k *Keys) askServers(ctx context.Context, ask map[string]map[string][]strin
 	defer cancel()
 	var mu sync.Mutex
 	devices := map[string][]storage.DeviceKeys{}
+	cross := map[string][]storage.CrossSigningKey{}
 	var group errgroup.Group
 	group.SetLimit(serversAtOnce)
 	for server, users := range ask {
@@ -168,6 +174,7 @@ func (k *Keys) askServers(ctx context.Context, ask map[string]map[string][]strin
 			}
 			for userID := range users {
 				devices[userID] = theirDevices(userID, answer.DeviceKeys[userID])
+				cross[userID] = theirCrossKeys(userID, answer.MasterKeys[userID], answer.SelfSigningKeys[userID])
 			}
 			return nil
 		})
@@ -175,9 +182,8 @@ func (k *Keys) askServers(ctx context.Context, ask map[string]map[string][]strin
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	for userID, list := range devices {
-		found.DeviceKeys[userID] = map[string]stdjson.RawMessage{}
-		found.add(list, wanted)
+	if err := k.addTold(ctx, asker, devices, cross, wanted, found); err != nil {
+		return err
 	}
 	var keep []string
 	for _, userID := range near {
@@ -190,7 +196,7 @@ func (k *Keys) askServers(ctx context.Context, ask map[string]map[string][]strin
 	}
 	return k.db.Write(ctx, func(tx *storage.Tx) error {
 		for _, userID := range keep {
-			if err := k.keep(ctx, tx, userID, 0, devices[userID], before[userID]); err != nil {
+			if err := k.keep(ctx, tx, userID, 0, devices[userID], cross[userID], before[userID]); err != nil {
 				return err
 			}
 		}
@@ -200,7 +206,8 @@ func (k *Keys) askServers(ctx context.Context, ask map[string]map[string][]strin
 
 // keep stores the list of a user's devices, which was asked for when the last change had
 // the position before. If there was another since, or the user has gone, it is not kept.
-func (k *Keys) keep(ctx context.Context, tx *storage.Tx, userID string, streamID int64, devices []storage.DeviceKeys, before stream.Pos) error {
+func (k *Keys) keep(ctx context.Context, tx *storage.Tx, userID string, streamID int64, devices []storage.DeviceKeys, cross []storage.CrossSigningKey,
+	before stream.Pos) error {
 	now, err := tx.LockDeviceList(ctx, userID)
 	if err != nil || now.Pos != before {
 		return err
@@ -209,7 +216,62 @@ func (k *Keys) keep(ctx context.Context, tx *storage.Tx, userID string, streamID
 	if err != nil || len(near) == 0 {
 		return err
 	}
+	if err := tx.SetCrossSigningKeys(ctx, userID, cross); err != nil {
+		return err
+	}
 	return tx.SetRemoteDevices(ctx, userID, streamID, devices)
+}
+
+// addTold adds what other servers have told just now.
+func (k *Keys) addTold(ctx context.Context, asker string, devices map[string][]storage.DeviceKeys, cross map[string][]storage.CrossSigningKey,
+	wanted map[string][]string, found *Found) error {
+	told := slices.Collect(maps.Keys(devices))
+	made, err := k.db.KeySignatures(ctx, told, asker)
+	if err != nil {
+		return err
+	}
+	for _, userID := range told {
+		found.DeviceKeys[userID] = map[string]stdjson.RawMessage{}
+		found.add(devices[userID], wanted)
+		for _, key := range cross[userID] {
+			ofKey := slices.DeleteFunc(slices.Clone(made), func(s storage.KeySignature) bool { return s.UserID != userID || s.KeyID != key.ID })
+			text, err := withSignatures(key.Key, ofKey)
+			if err != nil {
+				return err
+			}
+			if key.Usage == storage.MasterKey {
+				found.MasterKeys[userID] = text
+			} else {
+				found.SelfSigningKeys[userID] = text
+			}
+		}
+	}
+	return nil
+}
+
+// theirCrossKeys are the cross-signing keys of a user of another server that can be
+// believed, with the user's own signatures.
+func theirCrossKeys(userID string, master, selfSigning []byte) []storage.CrossSigningKey {
+	first, err := parseCrossKey(master, userID, storage.MasterKey)
+	if err != nil {
+		return nil
+	}
+	keys := []*crossKey{first}
+	second, err := parseCrossKey(selfSigning, userID, storage.SelfSigningKey)
+	if err == nil && signedBy(second.signed, userID, first.ID, first.public) {
+		keys = append(keys, second)
+	}
+	var all []storage.CrossSigningKey
+	for _, key := range keys {
+		if len(key.signed.Signatures[userID]) > 0 {
+			key.signed.Signatures = ownSignatures(key.signed.Signatures, userID, func(string) bool { return true })
+			if key.Key, err = key.signed.JSON(); err != nil {
+				continue
+			}
+		}
+		all = append(all, key.CrossSigningKey)
+	}
+	return all
 }
 
 // claimTheirs claims keys of users of other servers.

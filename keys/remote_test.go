@@ -2,6 +2,8 @@ package keys_test
 
 import (
 	"context"
+	"crypto/ed25519"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +30,7 @@ type peer struct {
 	mu      sync.Mutex
 	devices map[string]json.RawMessage // bob's
 	stream  int64
+	master  json.RawMessage // bob's
 	asked   []string
 	down    bool
 	during  func() // happens while the server answers
@@ -54,7 +57,7 @@ func (p *peer) questions() []string {
 
 func (p *peer) QueryKeys(context.Context, string, map[string][]string) (*keys.UserKeys, error) {
 	devices := p.devices
-	return &keys.UserKeys{DeviceKeys: map[string]map[string]json.RawMessage{bob: devices}}, p.answer("query")
+	return &keys.UserKeys{DeviceKeys: map[string]map[string]json.RawMessage{bob: devices}, MasterKeys: map[string]json.RawMessage{bob: p.master}}, p.answer("query")
 }
 
 func (p *peer) ClaimKeys(context.Context, string, map[string]map[string]string) (map[string]map[string]map[string]json.RawMessage, error) {
@@ -62,7 +65,7 @@ func (p *peer) ClaimKeys(context.Context, string, map[string]map[string]string) 
 }
 
 func (p *peer) UserDevices(context.Context, string) (*keys.UserDevices, error) {
-	answer := &keys.UserDevices{UserID: bob, StreamID: p.stream}
+	answer := &keys.UserDevices{UserID: bob, StreamID: p.stream, MasterKey: p.master}
 	for id, raw := range p.devices {
 		answer.Devices = append(answer.Devices, keys.UserDevice{DeviceID: id, Keys: raw})
 	}
@@ -189,6 +192,57 @@ func TestListIsKeptAndFollowed(t *testing.T) {
 		}
 		if got := bobs(t, k); !slices.Equal(got, []string{"C", "D", "E", "F"}) {
 			t.Errorf("in the end bob has %v", got)
+		}
+	})
+}
+
+// masterKey is a master key as another server sends it.
+func masterKey(t *testing.T, userID string) json.RawMessage {
+	t.Helper()
+	public, _, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := base64.RawStdEncoding.EncodeToString(public)
+	return json.RawMessage(fmt.Sprintf(`{"keys":{"ed25519:%s":%q},"usage":["master"],"user_id":%q}`, text, text, userID))
+}
+
+// Cross-signing keys of users of other servers are kept with their devices, and follow
+// updates of these servers alone.
+func TestTheirSigningKeys(t *testing.T) {
+	eachKeys(t, func(t *testing.T, k *keys.Keys, db *storage.DB, p *peer) {
+		master := func() string {
+			t.Helper()
+			found, err := k.Query(t.Context(), alice, map[string][]string{bob: nil}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return string(found.MasterKeys[bob])
+		}
+		p.master = masterKey(t, alice)
+		if got := master(); got != "" {
+			t.Errorf("the key of another user: %s", got)
+		}
+		first := masterKey(t, bob)
+		p.master = first
+		told := func(origin string) {
+			t.Helper()
+			update := json.RawMessage(`{"user_id":"` + bob + `"}`)
+			if err := k.TakeSigningKeys(t.Context(), origin, []json.RawMessage{update}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		told("third.test")
+		if got := master(); got != "" {
+			t.Errorf("a third server has the key asked for: %s", got)
+		}
+		told(other)
+		renewed(t, k, db)
+		if got := master(); got != string(first) {
+			t.Errorf("the key is %s, not %s", got, first)
+		}
+		if got := p.questions(); !slices.Equal(got, []string{"query", "devices"}) {
+			t.Errorf("asked were %v", got)
 		}
 	})
 }

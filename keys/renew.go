@@ -81,7 +81,7 @@ func (k *Keys) renewOne(ctx context.Context, list storage.RemoteList, now time.T
 		})
 	}
 	return k.db.Write(ctx, func(tx *storage.Tx) error {
-		return k.keep(ctx, tx, list.UserID, answer.StreamID, answer.devices(), before[list.UserID])
+		return k.keep(ctx, tx, list.UserID, answer.StreamID, answer.devices(), theirCrossKeys(list.UserID, answer.MasterKey, answer.SelfSigningKey), before[list.UserID])
 	})
 }
 

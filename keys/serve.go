@@ -28,12 +28,15 @@ func (k *Keys) ServeDevices(ctx context.Context, userID string) (*UserDevices, e
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
 		return nil, err
 	}
-	devices, err := k.db.DeviceKeys(ctx, []string{userID})
+	keys, err := k.signedKeys(ctx, &k.db.Reader, []string{userID}, "")
 	if err != nil {
 		return nil, err
 	}
-	answer := &UserDevices{UserID: userID, StreamID: list.StreamID, Devices: make([]UserDevice, len(devices))}
-	for i, d := range devices {
+	answer := &UserDevices{
+		UserID: userID, StreamID: list.StreamID, Devices: make([]UserDevice, len(keys.devices)),
+		MasterKey: keys.cross[userID][storage.MasterKey], SelfSigningKey: keys.cross[userID][storage.SelfSigningKey],
+	}
+	for i, d := range keys.devices {
 		answer.Devices[i] = UserDevice{DeviceID: d.DeviceID, Keys: d.Keys}
 	}
 	return answer, nil
@@ -41,7 +44,9 @@ func (k *Keys) ServeDevices(ctx context.Context, userID string) (*UserDevices, e
 
 // ServedKeys are keys as other servers get them.
 type ServedKeys struct {
-	DeviceKeys map[string]map[string]stdjson.RawMessage `json:"device_keys"` // by user and device
+	DeviceKeys      map[string]map[string]stdjson.RawMessage `json:"device_keys"` // by user and device
+	MasterKeys      map[string]stdjson.RawMessage            `json:"master_keys"` // by user
+	SelfSigningKeys map[string]stdjson.RawMessage            `json:"self_signing_keys"`
 }
 
 // ServeQuery is [Keys.Query] for another server, which is told of users of this one only.
@@ -55,10 +60,10 @@ func (k *Keys) ServeQuery(ctx context.Context, wanted map[string][]string) (*Ser
 		own = append(own, userID)
 	}
 	found := newFound()
-	if err := k.findOwn(ctx, own, wanted, found, false); err != nil {
+	if err := k.findOwn(ctx, own, wanted, found, ""); err != nil {
 		return nil, err
 	}
-	return &ServedKeys{found.DeviceKeys}, nil
+	return &ServedKeys{found.DeviceKeys, found.MasterKeys, found.SelfSigningKeys}, nil
 }
 
 // ServedClaims are claimed keys as other servers get them.

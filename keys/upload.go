@@ -238,6 +238,9 @@ func (k *Keys) replaceDeviceKeys(ctx context.Context, tx *storage.Tx, holder sto
 		if err := tx.DeleteClaimableKeys(ctx, holder.ID); err != nil {
 			return anew, err
 		}
+		if err := tx.DeleteSignatures(ctx, d.UserID, []string{d.DeviceID}); err != nil {
+			return anew, err
+		}
 	}
 	if err := tx.SetDeviceKeys(ctx, holder.ID, d.text); err != nil {
 		return anew, err

@@ -482,3 +482,52 @@ func TestDeviceLists(t *testing.T) {
 		})
 	})
 }
+
+func TestKeySignatures(t *testing.T) {
+	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
+		ctx := t.Context()
+		keys := []storage.CrossSigningKey{
+			{UserID: "@a:x", Usage: storage.MasterKey, ID: "M", Key: json.RawMessage(`{}`)},
+			{UserID: "@a:x", Usage: storage.SelfSigningKey, ID: "S", Key: json.RawMessage(`{"s":1}`)},
+		}
+		own := storage.KeySignature{UserID: "@a:x", KeyID: "D", Signer: "@a:x", SignerKey: "ed25519:S", Signature: "1"}
+		ofOther := storage.KeySignature{UserID: "@b:x", KeyID: "N", Signer: "@a:x", SignerKey: "ed25519:U", Signature: "2"}
+		start := db.Clock.Current()
+		write(t, db, func(tx *storage.Tx) error {
+			return errors.Join(tx.SetCrossSigningKeys(ctx, "@a:x", keys), tx.AddKeySignatures(ctx, "@a:x", []storage.KeySignature{own, ofOther}))
+		})
+		if diff := cmp.Diff([]any{[]string{"@b:x"}}, published(t, db, start)); diff != "" {
+			t.Error(diff)
+		}
+		write(t, db, func(tx *storage.Tx) error { return tx.AddKeySignatures(ctx, "@a:x", []storage.KeySignature{own}) }) // once more
+		got, err := db.CrossSigningKeys(ctx, []string{"@a:x", "@b:x"})
+		slices.SortFunc(got, func(a, b storage.CrossSigningKey) int { return len(a.Key) - len(b.Key) })
+		if diff := cmp.Diff(keys, got); diff != "" || err != nil {
+			t.Error(diff, err)
+		}
+		seen := func(asker string, want ...storage.KeySignature) {
+			t.Helper()
+			got, err := db.KeySignatures(ctx, []string{"@a:x", "@b:x"}, asker)
+			slices.SortFunc(got, func(a, b storage.KeySignature) int { return int(a.Signature[0]) - int(b.Signature[0]) })
+			if diff := cmp.Diff(append([]storage.KeySignature{}, want...), got); diff != "" || err != nil {
+				t.Errorf("%s: %s, %v", asker, diff, err)
+			}
+		}
+		seen("@a:x", own, ofOther)
+		seen("@b:x", own)
+		seen("", own)
+		for after, want := range map[stream.Pos]int{start: 1, db.Clock.Current(): 0} {
+			if got, err := db.SignedSince(ctx, "@a:x", after, db.Clock.Current()); len(got) != want || err != nil {
+				t.Errorf("signed after %d: %v, %v", after, got, err)
+			}
+		}
+		write(t, db, func(tx *storage.Tx) error { return tx.DeleteSignatures(ctx, "@a:x", []string{"U"}) })
+		seen("@a:x", own)
+		write(t, db, func(tx *storage.Tx) error { return tx.DeleteSignatures(ctx, "@a:x", []string{"D"}) })
+		seen("@a:x")
+		write(t, db, func(tx *storage.Tx) error {
+			return errors.Join(tx.AddKeySignatures(ctx, "@a:x", []storage.KeySignature{own, ofOther}), tx.DeleteAllSignatures(ctx, "@a:x"))
+		})
+		seen("@a:x")
+	})
+}

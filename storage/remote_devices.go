@@ -134,6 +134,9 @@ func (tx *Tx) DropRemoteLists(ctx context.Context, own string, userIDs []string,
 	if err := tx.exec(ctx, `DELETE FROM remote_devices WHERE user_id = ANY($1)`, List(gone)); err != nil {
 		return err
 	}
+	if err := tx.exec(ctx, `DELETE FROM cross_signing_keys WHERE user_id = ANY($1)`, List(gone)); err != nil {
+		return err
+	}
 	return tx.exec(ctx, `DELETE FROM remote_device_lists WHERE user_id = ANY($1)`, List(gone))
 }
 

@@ -65,7 +65,7 @@ func (g *gathering) takeDevices(e *stream.Entry) {
 	case stream.ToDevice:
 		g.mail = g.mail || slices.Contains(e.Value.(storage.ToDevice).Devices[g.userID], g.device)
 	case stream.DeviceList:
-		g.around.changed[e.User] = struct{}{}
+		g.takeList(e)
 	case stream.Event, stream.State:
 		if !g.snapshot.joined(e.Room) {
 			return
@@ -74,6 +74,20 @@ func (g *gathering) takeDevices(e *stream.Entry) {
 			if event.Type == "m.room.member" && event.StateKey != nil {
 				g.takeMember(event)
 			}
+		}
+	}
+}
+
+// takeList takes in a change of a user's devices, or of signatures that the user alone sees.
+func (g *gathering) takeList(e *stream.Entry) {
+	signed, private := e.Value.([]string)
+	if !private {
+		g.around.changed[e.User] = struct{}{}
+		return
+	}
+	if e.User == g.userID {
+		for _, userID := range signed {
+			g.told[userID] = struct{}{}
 		}
 	}
 }
@@ -134,7 +148,11 @@ func (g *gathering) listsFromDatabase(ctx context.Context, own changes) error {
 	if err != nil {
 		return err
 	}
-	for _, userID := range changed {
+	signed, err := g.api.db.SignedSince(ctx, g.userID, g.since, g.upTo)
+	if err != nil {
+		return err
+	}
+	for _, userID := range slices.Concat(changed, signed) {
 		g.told[userID] = struct{}{}
 	}
 	for _, userID := range joined {

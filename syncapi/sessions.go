@@ -185,7 +185,11 @@ func (n *sessions) apply(e *stream.Entry) {
 		n.presence.put(e.User, e.Value.(storage.Presence), e.Pos)
 		n.wakeAround(e.User, e.Pos)
 	case stream.DeviceList:
-		n.wakeAround(e.User, e.Pos)
+		if e.Value != nil { // for the user alone
+			n.wakeUser(e.User, e.Pos)
+		} else {
+			n.wakeAround(e.User, e.Pos)
+		}
 	case stream.ToDevice:
 		for userID := range e.Value.(storage.ToDevice).Devices {
 			n.wakeUser(userID, e.Pos)

@@ -246,7 +246,7 @@ func (h *homeserver) federation() *federation.API {
 		DB: h.db, Accounts: h.accounts, Rooms: h.rooms, Serving: roomserver.NewServing(h.rooms), Typing: h.typing,
 		Presence: h.others.presence, Logger: h.log, UserKeys: h.keys,
 		EDUs: map[string]federation.EDUHandler{
-			"m.direct_to_device": h.keys.TakeToDevice, "m.device_list_update": h.keys.TakeDeviceLists,
+			"m.direct_to_device": h.keys.TakeToDevice, "m.device_list_update": h.keys.TakeDeviceLists, "m.signing_key_update": h.keys.TakeSigningKeys,
 		},
 	})
 	return h.others.api
@@ -254,6 +254,9 @@ func (h *homeserver) federation() *federation.API {
 
 // removeUserData removes what a deactivated user kept here.
 func (h *homeserver) removeUserData(ctx context.Context, user account.User) error {
+	if err := h.keys.RemoveUser(ctx, user.ID); err != nil {
+		return err
+	}
 	return h.accounts.RemoveUserData(ctx, user)
 }
 

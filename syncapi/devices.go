@@ -53,6 +53,7 @@ type around struct {
 	changed   map[string]struct{} // devices have changed
 	newcomers map[string]struct{} // came into a room of the user
 	gone      map[string]struct{} // left a room of the user
+	whole     []int64             // rooms of which all members are known only now
 }
 
 func newAround() around {
@@ -66,6 +67,10 @@ func (g *gathering) takeDevices(e *stream.Entry) {
 		g.mail = g.mail || slices.Contains(e.Value.(storage.ToDevice).Devices[g.userID], g.device)
 	case stream.DeviceList:
 		g.takeList(e)
+	case stream.Whole:
+		if g.snapshot.joined(e.Room) {
+			g.whole = append(g.whole, e.Room)
+		}
 	case stream.Event, stream.State:
 		if !g.snapshot.joined(e.Room) {
 			return
@@ -170,7 +175,7 @@ func (g *gathering) listsFromDatabase(ctx context.Context, own changes) error {
 // longer, and makes the lists.
 func (g *gathering) finishLists(ctx context.Context, own changes) error {
 	came, went := own.rooms()
-	met, err := g.api.db.JoinedMembers(ctx, came)
+	met, err := g.api.db.JoinedMembers(ctx, append(came, g.whole...))
 	if err != nil {
 		return err
 	}

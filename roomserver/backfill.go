@@ -59,7 +59,9 @@ func (r *Rooms) backfill(ctx context.Context, room *storage.Room, after, before 
 			r.log.Info("another server does not give older events", "room", room.ID, "server", server, "error", err)
 		}
 	}
-	return false, nil
+	// What was given may have been known already, as somebody else was faster.
+	same, err := r.sameGap(ctx, room.Number, gap)
+	return !same, err
 }
 
 // gapWithin are the missing events before the latest event that has some and lies in

@@ -23,21 +23,16 @@ const (
 	backfillServers = 3
 )
 
-// backfill fetches what is missing before the latest event with a gap that lies within
-// an order of after <= order <= before. It tells whether anything was found.
-func (r *Rooms) backfill(ctx context.Context, room *storage.Room, after, before int64, limit int) (bool, error) {
-	gap, err := r.gapWithin(ctx, room.Number, after, before)
-	if err != nil || len(gap) == 0 {
-		return false, err
-	}
+// backfill fetches what is missing in a gap. It tells whether anything was found, be it by
+// somebody else meanwhile.
+func (r *Rooms) backfill(ctx context.Context, room *storage.Room, gap []storage.MissingEvent, limit int) (bool, error) {
 	leave, err := r.inbound.enter(ctx, room.ID, r.turnWait)
 	if err != nil {
 		return false, err
 	}
 	defer leave()
 	// Somebody may have done it meanwhile.
-	again, err := r.gapWithin(ctx, room.Number, after, before)
-	if err != nil || len(again) == 0 || again[0] != gap[0] {
+	if same, err := r.sameGap(ctx, room.Number, gap); err != nil || !same {
 		return true, err
 	}
 	servers, err := r.largest(ctx, room.Number)
@@ -64,17 +59,16 @@ func (r *Rooms) backfill(ctx context.Context, room *storage.Room, after, before 
 	return !same, err
 }
 
-// gapWithin are the missing events before the latest event that has some and lies in
-// after <= order <= before: a page that begins before an event begins with its gap.
-func (r *Rooms) gapWithin(ctx context.Context, room int64, after, before int64) ([]storage.MissingEvent, error) {
-	all, err := r.db.MissingEvents(ctx, room)
-	var gap []storage.MissingEvent
+// gapWithin are, of all missing events of a room, those before the latest event that has
+// some and lies in after <= order <= before: a page that begins before an event begins with
+// its gap.
+func gapWithin(all []storage.MissingEvent, after, before int64) (gap []storage.MissingEvent) {
 	for _, m := range all {
 		if m.ChildOrder >= after && m.ChildOrder <= before && (len(gap) == 0 || m.Child == gap[0].Child) {
 			gap = append(gap, m)
 		}
 	}
-	return gap, err
+	return gap
 }
 
 func (r *Rooms) backfillFrom(ctx context.Context, server string, room *storage.Room, gap []storage.MissingEvent, limit int) (bool, error) {

@@ -138,7 +138,11 @@ func (r *Rooms) Messages(ctx context.Context, a Access, q PageQuery) (Page, erro
 // that the page is short does not mean that the timeline has come to its end.
 func (r *Rooms) pageWithoutGap(ctx context.Context, a Access, backwards bool, from Token, low, high int64, limit int) (events []storage.Event, fetching bool, err error) {
 	for round := 0; ; round++ {
-		events, err = r.pageOf(ctx, a.Room.Number, backwards, from, low, high, limit)
+		// The gaps are read first: one that is filled after the page was read is in sight.
+		missing, err := r.db.MissingEvents(ctx, a.Room.Number)
+		if err == nil {
+			events, err = r.pageOf(ctx, a.Room.Number, backwards, from, low, high, limit)
+		}
 		if err != nil || !backwards || r.remote == nil || !a.Room.Resident || round == backfillRounds {
 			return events, round == backfillRounds, err
 		}
@@ -155,7 +159,11 @@ func (r *Rooms) pageWithoutGap(ctx context.Context, a Access, backwards bool, fr
 		if len(events) == limit {
 			oldest = events[limit-1].Order
 		}
-		fetched, err := r.backfill(ctx, &a.Room, oldest, min(high, int64(from)+1), limit)
+		gap := gapWithin(missing, oldest, min(high, int64(from)+1))
+		if len(gap) == 0 {
+			return events, false, nil
+		}
+		fetched, err := r.backfill(ctx, &a.Room, gap, limit)
 		if err != nil || !fetched {
 			return events, false, err
 		}

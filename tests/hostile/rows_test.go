@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// Every attack of the list that the tests go by is found by its number, F01 to F32, in what is
-// said of a test.
+// Every attack of the list that the tests go by is found by its number, F01 to F54 and F55a to
+// F55i, in what is said of a test.
 func TestEveryAttackHasATest(t *testing.T) {
 	t.Parallel()
 	var comments bytes.Buffer
@@ -30,8 +30,15 @@ func TestEveryAttackHasATest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for n := 1; n <= 32; n++ {
-		if row := fmt.Sprintf("F%02d", n); !strings.Contains(comments.String(), row) {
+	var rows []string
+	for n := 1; n <= 54; n++ {
+		rows = append(rows, fmt.Sprintf("F%02d", n))
+	}
+	for part := 'a'; part <= 'i'; part++ {
+		rows = append(rows, fmt.Sprintf("F55%c", part))
+	}
+	for _, row := range rows {
+		if !strings.Contains(comments.String(), row) {
 			t.Errorf("no test says that it is about %s", row)
 		}
 	}

@@ -137,13 +137,17 @@ func (r *Rooms) Messages(ctx context.Context, a Access, q PageQuery) (Page, erro
 // are to be had. It tells whether there is more to be fetched than one page may take: then
 // that the page is short does not mean that the timeline has come to its end.
 func (r *Rooms) pageWithoutGap(ctx context.Context, a Access, backwards bool, from Token, low, high int64, limit int) (events []storage.Event, fetching bool, err error) {
+	if !backwards || r.remote == nil || !a.Room.Resident {
+		events, err = r.pageOf(ctx, a.Room.Number, backwards, from, low, high, limit)
+		return events, false, err
+	}
 	for round := 0; ; round++ {
 		// The gaps are read first: one that is filled after the page was read is in sight.
 		missing, err := r.db.MissingEvents(ctx, a.Room.Number)
 		if err == nil {
 			events, err = r.pageOf(ctx, a.Room.Number, backwards, from, low, high, limit)
 		}
-		if err != nil || !backwards || r.remote == nil || !a.Room.Resident || round == backfillRounds {
+		if err != nil || round == backfillRounds {
 			return events, round == backfillRounds, err
 		}
 		if a.Room.Partial() {

@@ -291,6 +291,7 @@ func (k *Keys) claimTheirs(ctx context.Context, wanted map[string]map[string]map
 			defer mu.Unlock()
 			if err != nil {
 				claimed.Failures[server] = struct{}{}
+				k.logger.Debug("another server was asked for one-time keys and gave none", slog.String("server", server), slog.Any("error", err))
 				return nil
 			}
 			for userID, devices := range answer {

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"testing"
 	"time"
 
 	"beep/matrix"
@@ -30,11 +31,12 @@ func (s *Server) Build(p *matrix.Proto) *matrix.Event {
 }
 
 // Fields are an event's fields without hashes and signatures, to be changed and forged.
-func Fields(e *matrix.Event) harness.Object {
+func Fields(t testing.TB, e *matrix.Event) harness.Object {
+	t.Helper()
 	parsed, err := harness.ParseJSON(e.JSON)
 	fields, ok := parsed.Value().(harness.Object)
 	if err != nil || !ok {
-		panic("an event is no object: " + string(e.JSON))
+		t.Fatalf("an event is no object: %v in %s", err, e.JSON)
 	}
 	delete(fields, "hashes")
 	delete(fields, "signatures")

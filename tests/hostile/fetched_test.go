@@ -24,7 +24,7 @@ const (
 // signed, or signed well, and of others.
 func forgeries(s, other *Server, room *Room, bob, alice string) map[string]*Forged {
 	draft := func(sender string) harness.Object {
-		return Fields(s.Build(room.Draft(sender, "m.room.message", nil, harness.Object{"msgtype": "m.text", "body": "forged"})))
+		return Fields(s.t, s.Build(room.Draft(sender, "m.room.message", nil, harness.Object{"msgtype": "m.text", "body": "forged"})))
 	}
 	stranger := NewSigner(s.t, s.Name)
 	elsewhere := draft(bob)
@@ -203,7 +203,7 @@ func TestStateOfAGapWithoutTheRest(t *testing.T) {
 					return only("m.room.create", "m.room.member")
 				},
 				"levels that nobody has signed": func(room *Room) func([]*matrix.Event) ([]*matrix.Event, []*matrix.Event) {
-					levels := Fields(s.Build(room.Draft(bob, "m.room.power_levels", &empty, harness.Object{"users": harness.Object{bob: 100}})))
+					levels := Fields(t, s.Build(room.Draft(bob, "m.room.power_levels", &empty, harness.Object{"users": harness.Object{bob: 100}})))
 					levels["sender"] = alice.UserID
 					forged, err := matrix.Parse(room.Version, s.Forge(room.Version, levels).JSON)
 					if err != nil {

@@ -134,7 +134,7 @@ func TestInvitesShowTheCreateEvent(t *testing.T) {
 	invite := s.Build(room.invite(alice.UserID))
 	create := room.State().Get("m.room.create", "")
 	fields := func(change func(harness.Object)) string {
-		changed := Fields(create)
+		changed := Fields(t, create)
 		change(changed)
 		return string(s.Forge("12", changed).JSON)
 	}
@@ -148,8 +148,8 @@ func TestInvitesShowTheCreateEvent(t *testing.T) {
 		"another version":      list(fields(func(e harness.Object) { e["content"] = harness.Object{"room_version": "11"} })),
 		"another creator":      list(fields(func(e harness.Object) { e["sender"] = s.User("bob") })),
 		"of the room by name":  list(fields(func(e harness.Object) { e["room_id"] = room.ID })),
-		"signed by a stranger": list(string(ForgeBy(s, "12", Fields(create), &stranger).JSON)),
-		"not signed":           list(string(ForgeBy(s, "12", Fields(create)).JSON)),
+		"signed by a stranger": list(string(ForgeBy(s, "12", Fields(t, create), &stranger).JSON)),
+		"not signed":           list(string(ForgeBy(s, "12", Fields(t, create)).JSON)),
 		"another content hash": list(strings.Replace(string(create.JSON), `"hashes":{"sha256":"`, `"hashes":{"sha256":"A`, 1)),
 	} {
 		s.offer(invite, shown).Refused(name, 400)

@@ -152,7 +152,7 @@ func TestAnswersToJoinsWithMoreThanTheState(t *testing.T) {
 		foreign, room := s.NewRoom(v), s.NewRoom(v)
 		name := foreign.SetState(s.Mallory(), "m.room.name", "", harness.Object{"name": "foreign"})
 		empty, bob := "", s.User("bob")
-		unsigned := ForgeBy(s, v, Fields(s.Build(room.Draft(s.Mallory(), "m.room.topic", &empty, harness.Object{"topic": "unsigned"}))))
+		unsigned := ForgeBy(s, v, Fields(t, s.Build(room.Draft(s.Mallory(), "m.room.topic", &empty, harness.Object{"topic": "unsigned"}))))
 		notAllowed := s.Build(room.Draft(bob, "m.room.avatar", &empty, harness.Object{"url": "mxc://example.org/x"}))
 		kick := s.Build(room.Draft(bob, "m.room.member", &alice.UserID, harness.Object{"membership": "ban"}))
 		s.Change(sendJoinPattern, func(_ *http.Request, a harness.Object) {

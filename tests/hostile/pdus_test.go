@@ -14,7 +14,7 @@ import (
 
 // message are the fields of a message that follows the heads of a room.
 func (r *Room) message(sender, body string) harness.Object {
-	return Fields(r.s.Build(r.Draft(sender, "m.room.message", nil, harness.Object{"msgtype": "m.text", "body": body})))
+	return Fields(r.s.t, r.s.Build(r.Draft(sender, "m.room.message", nil, harness.Object{"msgtype": "m.text", "body": body})))
 }
 
 // A depth beyond all bounds, or that is none, costs that event its place and the others

@@ -142,7 +142,7 @@ func TestUnsignedAndForeignEvents(t *testing.T) {
 		room.s.Join(room.ID, bob) // to know of carol
 		room = s.room(room.ID)
 		member := func(user, sender, membership string) harness.Object {
-			return Fields(s.Build(room.Draft(sender, "m.room.member", &user, harness.Object{"membership": membership})))
+			return Fields(t, s.Build(room.Draft(sender, "m.room.member", &user, harness.Object{"membership": membership})))
 		}
 		local := func(user string) *matrix.Signer { return NewSigner(t, matrix.ServerOf(user)) }
 		for what, e := range map[string]*Forged{
@@ -220,7 +220,7 @@ func TestMembershipsForSomethingElse(t *testing.T) {
 				s.Join(roomID, bob)
 			}
 			p := s.FromTemplate(s.Get(harness.Path(V1+"/make_"+membership+"/%s/%s?ver="+string(v), roomID, bob)).OK(), roomID, bob, membership)
-			good := Fields(s.Build(p))
+			good := Fields(t, s.Build(p))
 			version := map[string]string{"join": V2, "leave": V2, "knock": V1}[membership]
 			put := func(roomID, id string, e any) *Answer {
 				return s.Put(harness.Path(version+"/send_"+membership+"/%s/%s", roomID, id), e)
@@ -393,7 +393,7 @@ func TestRedactionsInCirclesAndOfTheCreateEvent(t *testing.T) {
 			// Ids that the sender chooses allow circles; otherwise there are chains.
 			first := s.Build(draft("$later" + string(v) + ":" + s.Name))
 			if v.EventIDInEvent() {
-				later, self := Fields(s.Build(draft(first.ID))), Fields(first)
+				later, self := Fields(t, s.Build(draft(first.ID))), Fields(t, first)
 				later["event_id"] = first.Redacts
 				self["event_id"], self["redacts"] = "$self"+string(v)+":"+s.Name, "$self"+string(v)+":"+s.Name
 				s.Send(first, s.Forge(v, later), s.Forge(v, self))

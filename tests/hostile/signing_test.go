@@ -54,7 +54,7 @@ func TestInvitesThatAreNoneAreNotSigned(t *testing.T) {
 	// that covers what signs invites by address.
 	for _, v := range []matrix.RoomVersion{"10", "11"} {
 		room := s.NewRoom(v)
-		valid := Fields(s.Build(room.invite(alice.UserID)))
+		valid := Fields(t, s.Build(room.invite(alice.UserID)))
 		changed := func(changes harness.Object) harness.Object {
 			fields := maps.Clone(valid)
 			maps.Copy(fields, changes)
@@ -133,9 +133,9 @@ func TestInvitesSentAsSomethingElseAreNotSigned(t *testing.T) {
 	put := func(s *Server, version, roomID, id string, body any) *Answer {
 		return s.Put(harness.Path(version+"/invite/%s/%s", roomID, id), body)
 	}
-	forged := ForgeBy(s, "10", Fields(good), NewSigner(t, s.Name))
-	unsigned := ForgeBy(s, "10", Fields(good))
-	wrongHash := Fields(good)
+	forged := ForgeBy(s, "10", Fields(t, good), NewSigner(t, s.Name))
+	unsigned := ForgeBy(s, "10", Fields(t, good))
+	wrongHash := Fields(t, good)
 	wrongHash["content"] = harness.Object{"membership": "invite", "displayname": "changed"}
 	changed := bytes.Replace(s.Forge("10", wrongHash).JSON, []byte("changed"), []byte("again"), 1)
 	again, modernInvite := s.Build(known.invite(alice.UserID)), s.Build(modern.invite(alice.UserID))

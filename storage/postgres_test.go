@@ -42,6 +42,7 @@ func TestSettingsOfEverySession(t *testing.T) {
 					"lock_timeout":                        "20s",
 					"idle_in_transaction_session_timeout": "1min",
 					"jit":                                 "off",
+					"enable_seqscan":                      "off",
 					"transaction_isolation":               "read committed",
 				} {
 					got, err := storage.Select[string](t.Context(), &tx.Reader, "SHOW "+setting)

@@ -172,7 +172,8 @@ func (in *intake) fillWith(ctx context.Context, gap []storage.MissingEvent, even
 // assumeState lets an event that takes the last user of this server out of the room count
 // as if it followed the room's current state, when what it follows is not to be had: those
 // who are still in the room tell this server nothing of it any more. It has to be allowed
-// by that state like any other.
+// by that state like any other. It stays out of band, so that it is judged anew when this
+// server is in the room again and hears what came before it.
 func (in *intake) assumeState(ctx context.Context, e *matrix.Event) (bool, error) {
 	r := in.rooms
 	if e.Type != "m.room.member" || e.StateKey == nil || !r.local(*e.StateKey) || r.local(e.Sender) || e.Membership() != "leave" && e.Membership() != "ban" {
@@ -193,6 +194,6 @@ func (in *intake) assumeState(ctx context.Context, e *matrix.Event) (bool, error
 	if err != nil {
 		return false, err
 	}
-	in.claimed[e.ID] = []stateAt{{id: room.State}}
+	in.claimed[e.ID], in.assumed[e.ID] = []stateAt{{id: room.State}}, true
 	return true, nil
 }

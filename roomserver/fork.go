@@ -25,6 +25,7 @@ type fork struct {
 	rooms   *Rooms
 	hot     *hotRoom
 	event   *arrival
+	assumed bool  // the state before it is only assumed
 	relay   bool  // this server passes the event on to the others in the room
 	draft   Draft // of an event that this server has just made
 	status  storage.Status
@@ -217,8 +218,15 @@ func (w *forkWriting) run(ctx context.Context) error {
 	case w.status == storage.Accepted:
 		w.stored.At, w.stored.Order = at, int64(at)*storage.OrderScale
 	}
-	if err := w.states(ctx, at); err != nil {
+	number := at
+	if known && w.order != 0 {
+		number = w.Reserve() // what was out of band may have a state of its own number
+	}
+	if err := w.states(ctx, int64(number)); err != nil {
 		return err
+	}
+	if w.assumed && w.status == storage.Accepted {
+		w.stored.Status = storage.OutOfBand
 	}
 	if known {
 		if err := w.Admit(ctx, w.stored); err != nil {
@@ -270,8 +278,9 @@ func (w *forkWriting) redact(ctx context.Context) error {
 	return nil
 }
 
-// states stores the states before and after the event, where they are new.
-func (w *forkWriting) states(ctx context.Context, at stream.Pos) error {
+// states stores the states before and after the event, where they are new. number is that of
+// the state after it.
+func (w *forkWriting) states(ctx context.Context, number int64) error {
 	before, err := w.stateID(ctx)
 	if err != nil {
 		return err
@@ -287,7 +296,7 @@ func (w *forkWriting) states(ctx context.Context, at stream.Pos) error {
 		}
 		defer func() { w.fork.key = 0 }() // the closure may run again
 	}
-	after, err := w.rooms.states.extend(ctx, &w.Reader, before, int64(at), []change{{w.key, int64(w.stored.Pos)}})
+	after, err := w.rooms.states.extend(ctx, &w.Reader, before, number, []change{{w.key, int64(w.stored.Pos)}})
 	if err != nil {
 		return err
 	}

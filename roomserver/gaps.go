@@ -31,33 +31,24 @@ func (in *intake) fillGaps(ctx context.Context, events []*matrix.Event) ([]*matr
 	for _, e := range events {
 		sent[e.ID] = true
 	}
-	for range gapRounds {
+	var open []*matrix.Event
+	for round, before, all := 0, 0, false; ; round++ {
 		var err error
 		if events, err = in.putBack(ctx, events); err != nil {
 			return nil, err
 		}
-		open, err := in.open(ctx, events)
-		if err != nil || len(open) == 0 {
+		if open, err = in.open(ctx, events); err != nil || len(open) == 0 {
 			return events, err
 		}
-		found, all, err := in.missingEvents(ctx, open)
-		if err != nil {
-			return nil, err
-		}
-		before := len(events)
-		events = byAncestry(append(found, events...))
-		if in.room.Partial() {
-			if events, err = in.leaveBehind(ctx, events); err != nil {
-				return nil, err
-			}
-		}
-		if len(events) == before || all {
+		if all || len(events) == before || round == gapRounds {
 			break
 		}
-	}
-	open, err := in.open(ctx, events)
-	if err != nil {
-		return nil, err
+		var found []*matrix.Event
+		if found, all, err = in.missingEvents(ctx, open); err != nil {
+			return nil, err
+		}
+		before = len(events)
+		events = byAncestry(append(found, events...))
 	}
 	dropped := map[string]bool{}
 	for _, e := range open {

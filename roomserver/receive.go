@@ -113,7 +113,7 @@ func known(events []*matrix.Event) []*matrix.Event {
 
 func (r *Rooms) newIntake(origin string, room *storage.Room) *intake {
 	return &intake{rooms: r, origin: origin, room: room, verdicts: map[string]error{}, rejected: map[string]bool{}, claimed: map[string][]stateAt{}, outliers: map[string]struct{}{},
-		siblings: map[string]bool{}, asked: map[string]bool{}, soft: map[string]error{}}
+		assumed: map[string]bool{}, siblings: map[string]bool{}, asked: map[string]bool{}, soft: map[string]error{}}
 }
 
 // take places events, whose signatures and hashes were checked, in the room's graph, and
@@ -154,6 +154,7 @@ type intake struct {
 	verdicts map[string]error          // of the events that were rejected or cannot be judged
 	rejected map[string]bool           // those that were stored as rejected
 	claimed  map[string][]stateAt      // by event, the states before it that the origin says are so
+	assumed  map[string]bool           // events whose state before them is none that anybody has claimed: it is assumed
 	siblings map[string]bool           // events that follow the same as a known one; claimed has the state before that
 	history  []*matrix.Event           // what lies behind gaps; nil while nobody was asked
 	outliers map[string]struct{}       // those of the events that are stored, and have no place in the graph
@@ -329,7 +330,7 @@ func (in *intake) fork(ctx context.Context, hot *hotRoom, a *arrival) error {
 	if err != nil {
 		return err
 	}
-	f := &fork{rooms: r, hot: hot, event: a, pos: previous[a.ID].Pos, relay: in.relay, draft: in.draft, redaction: in.redacted[a.ID]}
+	f := &fork{rooms: r, hot: hot, event: a, pos: previous[a.ID].Pos, relay: in.relay, draft: in.draft, redaction: in.redacted[a.ID], assumed: in.assumed[a.ID]}
 	delete(previous, a.ID)
 	for _, id := range a.PrevEvents() {
 		if previous[id].StateAfter == 0 {
@@ -341,6 +342,9 @@ func (in *intake) fork(ctx context.Context, hot *hotRoom, a *arrival) error {
 	}
 	if len(f.missing) > 0 && in.claimed[a.ID] == nil {
 		return matrix.Forbidden.Withf("The events before %s are not known", a.ID)
+	}
+	if f.assumed {
+		f.missing = nil // nobody tells it while this server is out
 	}
 	if f.before, err = r.stateBefore(ctx, in.room, previous, in.claimed[a.ID]); err != nil {
 		return err

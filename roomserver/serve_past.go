@@ -39,14 +39,21 @@ func (s *Serving) pastRoom(ctx context.Context, server, roomID string) (*ServedR
 	}
 }
 
-// removed tells whether the last user of the server who was in the room did not leave, but
-// was taken out of it.
+// removed tells whether a user of the server who was in the room last did not leave, but was
+// taken out of it. Another one may have left later only for this server, which heard of it
+// late.
 func (s *Serving) removed(ctx context.Context, room *ServedRoom, server string) (bool, error) {
 	const looked = 20 // events, of which some may be about users of others
 	events, err := s.rooms.db.LastMemberEvents(ctx, room.Number, server, int64(room.Until)*storage.OrderScale, looked)
+	seen := map[string]bool{}
 	for i := range events {
-		if e := &events[i]; matrix.ServerOf(*e.StateKey) == server {
-			return e.Membership() != "leave" || matrix.ServerOf(e.Sender) != server, err
+		e := &events[i]
+		if seen[*e.StateKey] || matrix.ServerOf(*e.StateKey) != server {
+			continue
+		}
+		seen[*e.StateKey] = true
+		if e.Membership() != "leave" || matrix.ServerOf(e.Sender) != server {
+			return true, err
 		}
 	}
 	return false, err

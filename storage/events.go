@@ -27,7 +27,8 @@ const (
 	// state before it is not known.
 	Outlier
 	// OutOfBand: an invite or knock of a user of this server, or its end, in a room
-	// that the server has no part in.
+	// that the server has no part in; or how its last user there was put out of the room,
+	// when nobody tells what came before that.
 	OutOfBand
 )
 

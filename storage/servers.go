@@ -106,6 +106,9 @@ func (q *Reader) KnownEvents(ctx context.Context, eventIDs []string) (map[string
 	err := q.each(ctx, `SELECT event_id, pos, room, status, state_after FROM events WHERE event_id = ANY($1)`, func(row scanner) error {
 		var e KnownEvent
 		err := row.Scan(&e.ID, &e.Pos, &e.Room, &e.Status, &e.StateAfter)
+		if e.Status == OutOfBand {
+			e.StateAfter = 0 // what its users are shown: nobody knows whether it is so
+		}
 		known[e.ID] = e
 		return err
 	}, List(eventIDs))

@@ -46,8 +46,7 @@ func (w *world) view(s *server, r *room) *view {
 	return v
 }
 
-// residents are the views of the servers that take part in a room, by their own word and
-// not against that of all others.
+// residents are the views of the servers that take part in a room, by their own word.
 func (w *world) residents(r *room) []*view {
 	var views []*view
 	for _, s := range w.servers {
@@ -55,42 +54,73 @@ func (w *world) residents(r *room) []*view {
 			views = append(views, v)
 		}
 	}
-	for {
-		in := slices.DeleteFunc(slices.Clone(views), func(v *view) bool { return v.shutOut(views) })
-		if len(in) == 0 || len(in) == len(views) {
-			return views // they cannot all be out
-		}
-		views = in // who is out has no say about others
-	}
+	return views
 }
 
-// shutOut tells whether all others hold that none of the server's users is in the room,
-// though no event says so that the server does not know. It happens when the room was
-// closed, and the server, or one that it came in by, let users in before it heard of that:
-// the others refuse their joins softly, or take them back when states are resolved. Nothing
-// in the protocol tells the server, and as it is not in the room for them, they send it nothing.
-func (v *view) shutOut(views []*view) bool {
-	for _, other := range views {
-		for _, id := range other.state {
-			e := other.events[id]
-			if other == v || e == nil || e.Type != "m.room.member" || matrix.ServerOf(*e.StateKey) != v.server.name {
-				continue
-			}
-			if e.Membership() == "join" || !placed(v.events[id]) {
-				return false
-			}
+// islands are the servers in a room that hold each other to be in it, those with most of
+// them first. Usually there is one. When the room was closed while some, who had not heard
+// of it, let others in, those others are not in it for who closed it: their joins fail
+// softly, or are taken back when states are resolved, and nothing in the protocol tells
+// them, as they are sent nothing.
+func islands(views []*view) [][]*view {
+	var found [][]*view
+	for len(views) > 0 {
+		island := views[:1:1]
+		views = views[1:]
+		for i := 0; i < len(island); i++ {
+			views = slices.DeleteFunc(slices.Clone(views), func(v *view) bool {
+				if v.refused(island[i]) || island[i].refused(v) {
+					return false
+				}
+				island = append(island, v)
+				return true
+			})
 		}
+		found = append(found, island)
 	}
-	return len(views) > 1
+	slices.SortStableFunc(found, func(a, b []*view) int { return len(b) - len(a) })
+	return found
 }
 
-// noteShutOut counts the servers that are in a room by their own word only.
-func (w *world) noteShutOut(r *room, views []*view) {
-	for _, s := range w.servers {
-		in := slices.ContainsFunc(views, func(v *view) bool { return v.server == s })
-		if s.now.roomRow(r.id).Resident && !in {
-			w.note("%s is not in %s and does not know", s.name, r.id)
-			w.shutOut++
+// refused tells whether none of the users of another server who are in the room by that
+// server's word is there by this one's, which knows that they joined; and whether the other
+// one has heard what put them out here, if anything did.
+func (v *view) refused(other *view) bool {
+	for name, id := range other.state {
+		join := other.events[id]
+		if join == nil || join.Type != "m.room.member" || join.Membership() != "join" || matrix.ServerOf(*join.StateKey) != other.server.name {
+			continue
+		}
+		here := v.events[v.state[name]]
+		if v.events[id] == nil || here != nil && here.Membership() == "join" {
+			return false
+		}
+		if out := v.putOut(here); out != nil && other.events[out.ID] == nil {
+			return false
+		}
+	}
+	return true
+}
+
+// putOut is the event that ended a membership, of those that led to the present one; nil for
+// none.
+func (v *view) putOut(member *storage.Event) *storage.Event {
+	for member != nil {
+		before := v.events[v.ids[int64(member.Replaces)]]
+		if before != nil && before.Membership() == "join" {
+			return member
+		}
+		member = before
+	}
+	return nil
+}
+
+// noteApart counts the servers that are in a room only for themselves, or a few others.
+func (w *world) noteApart(r *room, islands [][]*view) {
+	for _, island := range islands[1:] {
+		for _, v := range island {
+			w.note("%s is not in %s for most others", v.server.name, r.id)
+			w.apart++
 		}
 	}
 }
@@ -114,25 +144,39 @@ func (w *world) disagreement() {
 }
 
 func (w *world) differences(r *room) string {
-	views := w.residents(r)
-	names := []string{}
-	for _, v := range views {
-		names = append(names, v.server.name)
+	views, text := w.residents(r), ""
+	for _, island := range islands(views) {
+		text += differences(r, island, views)
 	}
-	text := ""
-	for _, v := range views {
-		known := slices.DeleteFunc(slices.Sorted(maps.Keys(v.servers())), func(name string) bool { return r.outside[name] })
+	return text
+}
+
+// differences are those between the servers of an island.
+func differences(r *room, island, all []*view) string {
+	first, names, text := island[0], namesOf(island), ""
+	others := slices.DeleteFunc(namesOf(all), func(name string) bool { return slices.Contains(names, name) })
+	for _, v := range island {
+		known := slices.DeleteFunc(slices.Sorted(maps.Keys(v.servers())), func(name string) bool { return r.outside[name] || slices.Contains(others, name) })
 		if diff := cmp.Diff(names, known); diff != "" {
 			text += fmt.Sprintf("%s does not know which servers are there (-want +got):\n%s", v.server.name, diff)
 		}
-		if diff := cmp.Diff(views[0].state, v.state); diff != "" {
-			text += fmt.Sprintf("the state at %s and %s (-%s +%s):\n%s", views[0].server.name, v.server.name, views[0].server.name, v.server.name, diff)
+		if diff := cmp.Diff(first.state, v.state); diff != "" {
+			text += fmt.Sprintf("the state at %s and %s (-%s +%s):\n%s", first.server.name, v.server.name, first.server.name, v.server.name, diff)
 		}
-		if diff := cmp.Diff(slices.Sorted(slices.Values(views[0].row.Extremities)), slices.Sorted(slices.Values(v.row.Extremities))); diff != "" {
-			text += fmt.Sprintf("the last events at %s and %s:\n%s", views[0].server.name, v.server.name, diff)
+		if diff := cmp.Diff(slices.Sorted(slices.Values(first.row.Extremities)), slices.Sorted(slices.Values(v.row.Extremities))); diff != "" {
+			text += fmt.Sprintf("the last events at %s and %s:\n%s", first.server.name, v.server.name, diff)
 		}
 	}
 	return text
+}
+
+func namesOf(views []*view) []string {
+	names := make([]string, len(views))
+	for i, v := range views {
+		names[i] = v.server.name
+	}
+	slices.Sort(names)
+	return names
 }
 
 // servers are the servers in the room, and how many members each has, as they are stored.
@@ -152,14 +196,20 @@ func (v *view) servers() map[string]int64 {
 func (w *world) check() {
 	for _, r := range w.rooms {
 		views := w.residents(r)
-		w.noteShutOut(r, views)
+		if len(views) == 0 {
+			continue
+		}
+		parts := islands(views)
+		w.noteApart(r, parts)
 		for _, v := range views {
 			w.checkCurrent(r, v)
 			w.checkCounts(r, v)
 			w.checkExtremities(r, v)
 		}
+		for _, island := range parts {
+			w.checkAcknowledged(r, island)
+		}
 		w.checkVerdicts(r, views)
-		w.checkAcknowledged(r, views)
 		w.checkSaid(r, views)
 		w.checkRedactions(r, views)
 	}
@@ -284,7 +334,7 @@ func (v *view) statesBefore() map[int64][]string {
 
 // checkAcknowledged looks for what was stored for somebody: at the server itself it is in
 // the timeline, and every server that was in the room all the time knows it, if it was
-// sent there or anybody else has accepted it. One that is refused by all others does not
+// sent there or one of the others has accepted it. One that is refused by all others does not
 // come to a server that its own did not know of.
 func (w *world) checkAcknowledged(r *room, views []*view) {
 	for _, id := range slices.Sorted(maps.Keys(w.acks)) {
@@ -297,7 +347,7 @@ func (w *world) checkAcknowledged(r *room, views []*view) {
 		}
 		accepted := slices.ContainsFunc(views, func(v *view) bool {
 			e := v.events[id]
-			return v.server != a.from && e != nil && e.Status == storage.Accepted
+			return v.server != a.from && e != nil && e.Status == storage.Accepted && a.present[v.server.name] == v.server.since(r.id)
 		})
 		for _, v := range views {
 			since, present := a.present[v.server.name]

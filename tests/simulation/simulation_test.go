@@ -73,7 +73,7 @@ func TestSeeds(t *testing.T) {
 // tell reports what a simulation came to. The trace is kept of a seed that failed, or that
 // was asked for alone.
 func tell(t *testing.T, seed uint64, r *report, alone bool) {
-	t.Logf("%d events, agreed after %d rounds, %d servers shut out", r.events, r.rounds, r.shutOut)
+	t.Logf("%d events, agreed after %d rounds, %d servers apart", r.events, r.rounds, r.apart)
 	for _, v := range r.violations {
 		t.Error(v)
 	}

@@ -26,7 +26,7 @@ type world struct {
 	clients sync.WaitGroup // who have asked for something
 	said    int
 	absent  map[*server]time.Time // servers that are down, and when they are back
-	shutOut int                   // servers that do not know that they are not in a room
+	apart   int                   // servers that are in a room for themselves and a few others only
 
 	mu         sync.Mutex
 	start      time.Time
@@ -41,8 +41,9 @@ type room struct {
 	version matrix.RoomVersion
 	home    *server // where it was made
 	// outside are servers that were put out by an event that the others have taken back when
-	// states were resolved, and that the rules do not let in again. They refuse what they are
-	// sent, and nothing in the protocol tells them better.
+	// states were resolved, or whose users have left while the others were not in the room for
+	// them, and that the rules do not let in again. They refuse what they are sent, and nothing
+	// in the protocol tells the others better.
 	outside map[string]bool
 }
 

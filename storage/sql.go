@@ -37,6 +37,9 @@ type dialect struct {
 	// lockSchema is a script that keeps other processes from migrating until the
 	// end of the transaction; "" where a transaction does that by itself.
 	lockSchema string
+	// closes tells that statements have to be closed before their connection: SQLite keeps
+	// the files of one open for as long as it has any. A server forgets them itself.
+	closes bool
 }
 
 // isUnique tells whether a statement failed because its key exists already.
@@ -297,6 +300,7 @@ type conn struct {
 type statement struct {
 	driver.StmtQueryContext
 	driver.StmtExecContext
+	close  func() error
 	inputs int
 	rows   bool // it may return rows
 }
@@ -373,7 +377,18 @@ func (c *conn) prepare(ctx context.Context, text string) (*statement, error) {
 		return nil, errors.Join(fmt.Errorf("%T lacks a method that is needed", s), s.Close())
 	}
 	rows := strings.Contains(text, "RETURNING") || strings.HasPrefix(strings.TrimSpace(text), "SELECT")
-	return &statement{query, exec, s.NumInput(), rows}, nil
+	return &statement{query, exec, s.Close, s.NumInput(), rows}, nil
+}
+
+// Close ends the connection.
+func (c *conn) Close() error {
+	var errs []error
+	if c.dialect.closes {
+		for _, s := range c.statements {
+			errs = append(errs, s.close())
+		}
+	}
+	return errors.Join(append(errs, c.driverConn.Close())...)
 }
 
 // CheckNamedValue turns lists into what the engine understands.

@@ -133,6 +133,7 @@ var sqliteDialect = dialect{
 	statement: sqliteStatement,
 	schema:    sqliteSchema,
 	list:      jsonList,
+	closes:    true,
 	hasTable:  `SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = $1`,
 }
 

@@ -13,4 +13,18 @@ func (a *API) keyRoutes(rt *web.Router) {
 	web.POST(rt, v3+"/keys/device_signing/upload", a.user, a.uploadCrossSigning, other)
 	web.POST(rt, v3+"/keys/signatures/upload", a.user, a.uploadSignatures, other)
 	web.PUT(rt, v3+"/sendToDevice/{type}/{txnID}", a.userOrGuest, a.sendToDevice, message)
+
+	const versions, room = v3 + "/room_keys/version", v3 + "/room_keys/keys/{roomID}"
+	const all, session = v3 + "/room_keys/keys", room + "/{sessionID}"
+	many := web.MaxBody(maxBackUpBody)
+	web.POST(rt, versions, a.user, a.newBackup, other)
+	web.GET(rt, versions, a.user, a.backup, other, web.Also(versions+"/{version}"))
+	web.PUT(rt, versions+"/{version}", a.user, a.setBackup, other)
+	web.DELETE(rt, versions+"/{version}", a.user, a.deleteBackup, other)
+	web.PUT(rt, all, a.user, a.backUp, other, many)
+	web.PUT(rt, room, a.user, a.backUpRoom, other, many)
+	web.PUT(rt, session, a.user, a.backUpSession, other)
+	web.GET(rt, all, a.user, a.backedUp, other, web.Also(room))
+	web.GET(rt, session, a.user, a.backedUpSession, other)
+	web.DELETE(rt, all, a.user, a.deleteBackedUp, other, web.Also(room, session))
 }

@@ -297,7 +297,7 @@ type OldVerifyKey struct {
 
 // Limits bounds what one client can cost.
 type Limits struct {
-	// The largest request body, as 1 MiB. Uploaded files have a limit of their own.
+	// The largest request body, as 1 MiB. Files and backups of keys have limits of their own.
 	RequestBody Size `yaml:"request_body"`
 
 	// How many connections one address (of IPv6 one /64) may hold open. Trusted

@@ -199,8 +199,12 @@ func (k *Keys) replaceCrossSigning(ctx context.Context, tx *storage.Tx, userID s
 	return k.tellSigningKeys(ctx, tx, userID)
 }
 
-// RemoveUser removes the cross-signing keys and signatures of a user who was deactivated.
+// RemoveUser removes the cross-signing keys, signatures and backups of a user who was
+// deactivated.
 func (k *Keys) RemoveUser(ctx context.Context, userID string) error {
+	if err := k.deleteBackups(ctx, userID); err != nil {
+		return err
+	}
 	return k.db.Write(ctx, func(tx *storage.Tx) error {
 		if err := tx.SetCrossSigningKeys(ctx, userID, nil); err != nil {
 			return err

@@ -126,6 +126,7 @@ var (
 	UnsupportedMediaType    = newError(http.StatusUnsupportedMediaType, "M_UNKNOWN", "Send the body as application/json")
 	DuplicateAnnotation     = newError(http.StatusBadRequest, "M_DUPLICATE_ANNOTATION", "This annotation has been made already")
 	StillInRoom             = newError(http.StatusBadRequest, "M_UNKNOWN", "Leave the room before you forget it")
+	WrongRoomKeysVersion    = newError(http.StatusForbidden, "M_WRONG_ROOM_KEYS_VERSION", "This is not the current backup")
 	ServiceUnavailable      = newError(http.StatusServiceUnavailable, "M_UNKNOWN", "The server cannot do this now; try again")
 )
 

@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/base64"
 	stdjson "encoding/json"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
 
+	"beep/federation/remote"
 	"beep/matrix"
 	"beep/web"
 )
@@ -79,7 +82,7 @@ type queryKeysRequest struct {
 
 // queryKeys is GET /key/v2/query/{serverName}.
 func (a *API) queryKeys(ctx context.Context, _ web.Nobody, req *queryKeysRequest) (*keysAnswer, error) {
-	return a.notarised(ctx, map[string]int64{req.Server: req.ValidUntil})
+	return a.notarised(ctx, map[string]remote.Wanted{req.Server: {ValidUntil: req.ValidUntil}})
 }
 
 type queryManyKeysRequest struct {
@@ -90,29 +93,28 @@ type queryManyKeysRequest struct {
 	}
 }
 
-// queryManyKeys is POST /key/v2/query. Whichever keys are asked for, a server's answer
-// has all of them.
+// queryManyKeys is POST /key/v2/query. A server's answer that has a key that is asked for
+// comes with all of its keys.
 func (a *API) queryManyKeys(ctx context.Context, _ web.Nobody, req *queryManyKeysRequest) (*keysAnswer, error) {
-	wanted := make(map[string]int64, len(req.Body.ServerKeys))
+	wanted := make(map[string]remote.Wanted, len(req.Body.ServerKeys))
 	for server, keys := range req.Body.ServerKeys {
-		wanted[server] = 0
+		w := remote.Wanted{KeyIDs: slices.Collect(maps.Keys(keys))}
 		for _, key := range keys {
-			wanted[server] = max(wanted[server], key.ValidUntil)
+			w.ValidUntil = max(w.ValidUntil, key.ValidUntil)
 		}
+		wanted[server] = w
 	}
 	return a.notarised(ctx, wanted)
 }
 
 // notarised is what servers publish of their keys, with this server's signature beside
-// their own. wanted has, by server, until when (ms) keys should be good; 0 is now.
-func (a *API) notarised(ctx context.Context, wanted map[string]int64) (*keysAnswer, error) {
+// their own.
+func (a *API) notarised(ctx context.Context, wanted map[string]remote.Wanted) (*keysAnswer, error) {
 	answer := &keysAnswer{[]stdjson.RawMessage{}}
-	now := time.Now().UnixMilli()
-	for server, until := range wanted {
+	for server := range wanted {
 		if !matrix.ValidServerName(server) {
 			return nil, matrix.InvalidParam.Withf("%q is not the name of a server", server)
 		}
-		wanted[server] = max(until, now)
 	}
 	if _, own := wanted[a.Signer.ServerName]; own {
 		delete(wanted, a.Signer.ServerName)

@@ -85,7 +85,7 @@ func TestNotary(t *testing.T) {
 		found := ask(p.send(http.MethodGet, target("/_matrix/key/v2/query", other.name)+"?minimum_valid_until_ts=5", nil))
 		signedBy(s.t, found[other.name], s.signer, other.signer)
 		signedBy(s.t, ask(p.send(http.MethodGet, target("/_matrix/key/v2/query", us), nil))[us], s.signer)
-		body := fmt.Sprintf(`{"server_keys":{%q:{"ed25519:k":{"minimum_valid_until_ts":%d}},%q:{},%q:{},"127.0.0.1:1":{}}}`, p.name, time.Now().UnixMilli(), other.name, us)
+		body := fmt.Sprintf(`{"server_keys":{%q:{%q:{"minimum_valid_until_ts":%d}},%q:{},%q:{},"127.0.0.1:1":{}}}`, p.name, p.signer.KeyID, time.Now().UnixMilli(), other.name, us)
 		found = ask(p.send(http.MethodPost, "/_matrix/key/v2/query", []byte(body)))
 		signedBy(s.t, found[p.name], s.signer, p.signer)
 		signedBy(s.t, found[other.name], s.signer, other.signer)

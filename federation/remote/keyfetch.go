@@ -27,21 +27,28 @@ const (
 	// maxNotaryServers bounds the servers that a notary is asked about at once.
 	maxNotaryServers = 100
 
-	// askAgain is how long after an answer the next one is awaited, at least: whoever
-	// sends us made-up key ids makes us ask their server no more often.
-	askAgain = time.Minute
-	// The same after a failure, doubled with each further one.
+	// A server that answers is asked once in askAgain in the long run, and so many times
+	// in a row: whoever sends us made-up key ids makes us ask their server no more often,
+	// and a new key is found at once by whoever meets it.
+	askAgain   = time.Minute
+	asksInARow = 5
+	// How long one that does not answer is left alone, doubled with each further time.
 	askAgainFailed    = 30 * time.Second
 	maxAskAgainFailed = 15 * time.Minute
 )
 
-// after is when to ask again after an attempt that ended so.
+// after is when to ask again after an attempt that ended so. A refusal, or an answer that
+// is none, comes from a server that is there.
 func (a attempts) after(err error, now time.Time) attempts {
-	if err == nil {
-		return attempts{next: now.Add(askAgain)}
+	if Unavailable(err) {
+		wait := min(askAgainFailed<<min(a.failures, 10), maxAskAgainFailed)
+		return attempts{failures: a.failures + 1, next: now.Add(wait), spent: a.spent, fault: err}
 	}
-	wait := min(askAgainFailed<<min(a.failures, 10), maxAskAgainFailed)
-	return attempts{failures: a.failures + 1, next: now.Add(wait), fault: err}
+	if a.spent.Before(now) {
+		a.spent = now
+	}
+	spent := a.spent.Add(askAgain)
+	return attempts{next: spent.Add(-(asksInARow - 1) * askAgain), spent: spent, fault: err}
 }
 
 // fetch looks for the keys that are missing: at the servers themselves, then at notaries.

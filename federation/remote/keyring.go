@@ -85,7 +85,8 @@ type known struct {
 type attempts struct {
 	failures int // in a row
 	next     time.Time
-	fault    error // of the last one
+	spent    time.Time // with nothing asked until then, all questions in a row are free again
+	fault    error     // of the last one
 }
 
 // NewKeyRing makes a key ring.

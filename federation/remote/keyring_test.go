@@ -481,14 +481,36 @@ func TestMadeUpKeys(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := s.asked.Load(); n != 1 {
+	if n := s.asked.Load(); n != asksInARow {
 		t.Errorf("asked %d times", n)
 	}
 	s.signer = newSigner(s.name, 5)
 	s.says(s.usual(w, day).text(t, s.signer))
 	w.wait(askAgain)
-	if err := ring.one(t, claim(w, s.signer, 0, true)); err != nil {
-		t.Errorf("a new key a minute later: %v", err)
+	for range 2 {
+		if err := ring.one(t, claim(w, s.signer, 0, true)); err != nil {
+			t.Errorf("a new key a minute later: %v", err)
+		}
+	}
+	c := claim(w, s.signer, 0, true)
+	c.Signatures = map[string]string{"ed25519:x": "AAAA"}
+	if ring.one(t, c); s.asked.Load() != asksInARow+1 {
+		t.Errorf("a minute gives back more than one question: asked %d times", s.asked.Load())
+	}
+}
+
+// TestNewKeysAtOnce: a server that changes its key just after it was asked is believed at once.
+func TestNewKeysAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	s := newKeyServer(t, w, "a.test", 2)
+	ring := newRing(t, w, KeyRingOptions{})
+	for seed := range byte(asksInARow) {
+		s.signer = newSigner(s.name, 10+seed)
+		s.says(s.usual(w, day).text(t, s.signer))
+		if err := ring.one(t, claim(w, s.signer, 0, true)); err != nil {
+			t.Errorf("key %d: %v", seed, err)
+		}
 	}
 }
 
@@ -630,9 +652,9 @@ func TestPublished(t *testing.T) {
 	foreign := newSigner("foreign.test", 6)
 	s.says(s.usual(w, day).text(t, s.signer, foreign))
 	ring := newRing(t, w, KeyRingOptions{})
-	ask := func(until time.Duration) []string {
+	ask := func(until time.Duration, keys ...string) []string {
 		t.Helper()
-		answers, err := ring.Published(t.Context(), map[string]int64{s.name: w.now().Add(until).UnixMilli(), "dead.test:1": 0})
+		answers, err := ring.Published(t.Context(), map[string]Wanted{s.name: {keys, w.now().Add(until).UnixMilli()}, "dead.test:1": {}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -657,19 +679,32 @@ func TestPublished(t *testing.T) {
 		t.Errorf("an answer that is not good for long enough is not fetched again")
 	}
 	w.wait(7 * hour)
+	first := s.signer.KeyID
 	s.signer = newSigner(s.name, 3)
 	s.says(s.usual(w, day).text(t, s.signer))
 	if texts := ask(0); len(texts) != 2 || s.asked.Load() != 3 {
 		t.Errorf("%d answers, asked %d times", len(texts), s.asked.Load())
 	}
+	if texts := ask(0, first); len(texts) != 1 || !strings.Contains(texts[0], first) {
+		t.Errorf("asked for the first key it answers %q", texts)
+	}
+	s.signer = newSigner(s.name, 4)
+	s.says(s.usual(w, day).text(t, s.signer))
+	before := s.asked.Load()
+	if texts := ask(0, s.signer.KeyID); len(texts) != 1 || s.asked.Load() != before+1 {
+		t.Errorf("asked for a key that is new it answers %q", texts)
+	}
+	if ask(0, s.signer.KeyID); s.asked.Load() != before+1 {
+		t.Error("a key that is known is fetched again")
+	}
 	s.server.Close()
 	w.wait(2 * day)
-	if texts := ask(0); len(texts) != 2 {
+	if texts := ask(0); len(texts) != 3 {
 		t.Errorf("of a server that is gone: %d answers", len(texts))
 	}
-	many := map[string]int64{}
+	many := map[string]Wanted{}
 	for i := range maxNotaryServers + 1 {
-		many[fmt.Sprint("s", i)] = 0
+		many[fmt.Sprint("s", i)] = Wanted{}
 	}
 	if _, err := ring.Published(t.Context(), many); !errors.Is(err, matrix.TooLarge) {
 		t.Errorf("too many servers: %v", err)

@@ -165,17 +165,17 @@ func TestNotaryBacksOff(t *testing.T) {
 	n := newNotary(t, w, "notary.test")
 	a := dead("a.test", 2)
 	ring := newRing(t, w, KeyRingOptions{Notaries: []Notary{n.pinned()}})
-	for range 5 {
+	for range 3 * asksInARow {
 		if err := ring.one(t, claim(w, a.signer, 0, true)); !errors.Is(err, matrix.ErrNoKey) {
 			t.Fatal(err)
 		}
 	}
-	if n.queries.Load() != 1 {
+	if n.queries.Load() != asksInARow {
 		t.Errorf("%d queries", n.queries.Load())
 	}
 	n.tells(a.usual(w, day).text(t, a.signer, n.signer))
 	w.wait(askAgain)
-	if err := ring.one(t, claim(w, a.signer, 0, true)); err != nil || n.queries.Load() != 2 {
+	if err := ring.one(t, claim(w, a.signer, 0, true)); err != nil || n.queries.Load() != asksInARow+1 {
 		t.Errorf("a minute later: %v, %d queries", err, n.queries.Load())
 	}
 }

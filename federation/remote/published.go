@@ -8,12 +8,17 @@ import (
 	"beep/matrix"
 )
 
+// Wanted is what somebody wants to know of a server's keys.
+type Wanted struct {
+	KeyIDs     []string // none for all keys
+	ValidUntil int64    // ms; until when keys should be good that are still in use
+}
+
 // Published is what servers publish of their keys, for this server's answers as a notary:
 // each text is an answer of GET /_matrix/key/v2/server, with its server's signatures
-// and no others. wanted has, by server, the time (ms) until which the keys should be good;
-// there may be a hundred servers. They are asked themselves, no other notary is; of one
-// that does not answer, what is stored is given, perhaps nothing.
-func (k *KeyRing) Published(ctx context.Context, wanted map[string]int64) ([][]byte, error) {
+// and no others. wanted is by server; there may be a hundred. They are asked themselves, no
+// other notary is; of one that does not answer, what is stored is given, perhaps nothing.
+func (k *KeyRing) Published(ctx context.Context, wanted map[string]Wanted) ([][]byte, error) {
 	if len(wanted) > maxNotaryServers {
 		return nil, matrix.TooLarge.Withf("Ask for the keys of at most %d servers", maxNotaryServers)
 	}
@@ -32,7 +37,8 @@ func (k *KeyRing) Published(ctx context.Context, wanted map[string]int64) ([][]b
 	// The keys that an answer names have it in common.
 	answers, seen := [][]byte{}, map[string]bool{}
 	for _, key := range stored {
-		if len(key.Response) > 0 && !seen[string(key.Response)] {
+		ids := wanted[key.Server].KeyIDs
+		if len(key.Response) > 0 && !seen[string(key.Response)] && (len(ids) == 0 || slices.Contains(ids, key.ID)) {
 			seen[string(key.Response)] = true
 			answers = append(answers, key.Response)
 		}
@@ -40,12 +46,23 @@ func (k *KeyRing) Published(ctx context.Context, wanted map[string]int64) ([][]b
 	return answers, ctx.Err()
 }
 
-// fresh tells whether there is a key in use that is good until then, from an answer in the
-// first half of its life.
-func (k *KeyRing) fresh(of *known, until int64) bool {
+// fresh tells whether the keys that are wanted are known, from an answer in the first half
+// of its life if they are still in use. One key in use is enough if none is named.
+func (k *KeyRing) fresh(of *known, wanted Wanted) bool {
 	now := k.now().UnixMilli()
+	good := func(key matrix.ServerKey) bool {
+		return key.ValidUntil >= max(wanted.ValidUntil, now) && now <= key.Fetched+(key.ValidUntil-key.Fetched)/2
+	}
+	for _, id := range wanted.KeyIDs {
+		if key, ok := of.keys[id]; !ok || key.Expired == 0 && !good(key) {
+			return false
+		}
+	}
+	if len(wanted.KeyIDs) > 0 {
+		return true
+	}
 	for _, key := range of.keys {
-		if key.Expired == 0 && key.ValidUntil >= max(until, now) && now <= key.Fetched+(key.ValidUntil-key.Fetched)/2 {
+		if key.Expired == 0 && good(key) {
 			return true
 		}
 	}

@@ -89,14 +89,15 @@ func (c *Client) ServerName() string { return c.options.Signer.ServerName }
 
 // call is one request and the bounds of its answer.
 type call struct {
-	method   string
-	target   string // the path with the query, escaped
-	body     []byte // JSON, nil for none
-	unsigned bool   // without Authorization
-	own      bool   // the server may have this one's name
-	events   bool   // the answer has events: what they contain is judged one by one
-	limit    int64  // of the answer, in bytes
-	timeout  time.Duration
+	method    string
+	target    string // the path with the query, escaped
+	body      []byte // JSON, nil for none
+	unsigned  bool   // without Authorization
+	own       bool   // the server may have this one's name
+	events    bool   // the answer has events: what they contain is judged one by one
+	explained bool   // a refusal with status 400 is to be passed through to clients
+	limit     int64  // of the answer, in bytes
+	timeout   time.Duration
 }
 
 // target joins a path and its last segments, which are escaped here.
@@ -155,7 +156,7 @@ func (c *Client) exchange(ctx context.Context, server string, r *call, answer an
 	if resp.StatusCode != http.StatusOK {
 		// Without a readable body the status says enough.
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusal))
-		return peerError(server, resp, body)
+		return peerError(server, resp, body, r)
 	}
 	if r.limit <= largeAnswer {
 		return decode(server, resp.Body, r, answer)

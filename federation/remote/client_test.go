@@ -166,6 +166,51 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestExplainedRefusals: what another server has against a join, a knock or an invite is passed
+// through to the client, but not what a client would take for a word about its session (F55e).
+func TestExplainedRefusals(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.newPeer(t, "refusing.test")
+	status, code := 400, ""
+	p.mux.HandleFunc("/_matrix/federation/", func(rw http.ResponseWriter, _ *http.Request) {
+		rw.WriteHeader(status)
+		fmt.Fprintf(rw, `{"errcode":%q,"error":"no","soft_logout":true}`, code)
+	})
+	event := &matrix.Event{RoomID: "!r:" + p.name, ID: "$1", JSON: []byte(`{}`)}
+	requests := map[string]func() error{
+		"send_join": func() error { _, err := w.client.SendJoin(t.Context(), p.name, event, false); return err },
+		"invite":    func() error { _, err := w.client.SendInvite(t.Context(), p.name, event, nil); return err },
+	}
+	for _, membership := range []string{"join", "knock", "leave"} {
+		requests["make_"+membership] = func() error {
+			_, err := w.client.MakeMember(t.Context(), p.name, membership, event.RoomID, "@a:us.test", nil)
+			return err
+		}
+	}
+	for what, request := range requests {
+		for _, c := range []struct {
+			status int
+			code   string
+			want   bool
+		}{
+			{400, "M_TEST_ERROR_CODE", what != "make_leave"}, {400, "M_FORBIDDEN", true},
+			{401, "M_TEST_ERROR_CODE", false}, {403, "M_TEST_ERROR_CODE", false}, {400, "", false}, {400, "ORG_EXAMPLE_EXPIRED", false},
+			{400, "M_UNKNOWN_TOKEN", false}, {400, "M_USER_LOCKED", false}, {400, "M_LIMIT_EXCEEDED", false}, {400, "M_MISSING_PARAM", false},
+		} {
+			status, code = c.status, c.code
+			err := request()
+			told, ok := errors.AsType[*matrix.Error](err)
+			if !ok || len(told.Fields) != 0 {
+				t.Fatalf("%s, %d %s: %v", what, c.status, c.code, err)
+			}
+			if passed := told.Code == c.code && told.Status < 500 && told.Message == "no"; passed != c.want || !passed && told.Status != 502 {
+				t.Errorf("%s, %d %s: a client is told %d %s %q", what, c.status, c.code, told.Status, told.Code, told.Message)
+			}
+		}
+	}
+}
+
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

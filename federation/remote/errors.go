@@ -30,6 +30,9 @@ type PeerError struct {
 	RoomVersion string
 	// RetryAfter is how long the server asks us to wait; 0 when it does not say.
 	RetryAfter time.Duration
+	// Explains says that this is status 400 to a request, as for a join, of which the
+	// specification has such errors passed through to clients.
+	Explains bool
 }
 
 // Error is the text for logs.
@@ -50,11 +53,31 @@ var relayed = map[string]int{
 	"M_RESOURCE_LIMIT_EXCEEDED":   http.StatusForbidden,
 }
 
+// kept are the codes that a client does not even learn where errors are passed through.
+var kept = map[string]bool{
+	// What a client takes for a word about its own session or account.
+	"M_UNKNOWN_TOKEN": true, "M_MISSING_TOKEN": true, "M_UNAUTHORIZED": true, "M_UNKNOWN_DEVICE": true, "M_USER_DEACTIVATED": true,
+	"M_USER_LOCKED": true, "M_USER_SUSPENDED": true, "M_CONSENT_NOT_GIVEN": true, "M_TERMS_NOT_SIGNED": true,
+	"M_LIMIT_EXCEEDED": true, "M_USER_LIMIT_EXCEEDED": true,
+	// What tells of a fault in our request.
+	"M_MISSING_PARAM": true, "M_INVALID_PARAM": true, "M_BAD_JSON": true, "M_NOT_JSON": true, "M_TOO_LARGE": true,
+	"M_UNRECOGNIZED": true, "M_UNKNOWN": true,
+}
+
+// status is that of the answer to a client that may learn the code. Codes without M_ are
+// for the clients of the server that made them up.
+func (e *PeerError) status() (status int, relay bool) {
+	if status, relay = relayed[e.Code]; relay {
+		return status, true
+	}
+	return http.StatusBadRequest, e.Explains && strings.HasPrefix(e.Code, "M_") && !kept[e.Code]
+}
+
 // Unwrap gives the [matrix.Error] for a client: the peer's code if it is one of those
 // that may be relayed, otherwise M_UNKNOWN with status 502. None of the answer's other
 // members come along but room_version.
 func (e *PeerError) Unwrap() error {
-	status, ok := relayed[e.Code]
+	status, ok := e.status()
 	if !ok {
 		return badGateway("The server " + e.Server + " did not do this")
 	}
@@ -119,8 +142,8 @@ func Unavailable(err error) bool {
 }
 
 // peerError reads the body of a refusal, as far as it makes sense.
-func peerError(server string, resp *http.Response, body []byte) *PeerError {
-	e := &PeerError{Server: server, Status: resp.StatusCode}
+func peerError(server string, resp *http.Response, body []byte, r *call) *PeerError {
+	e := &PeerError{Server: server, Status: resp.StatusCode, Explains: r.explained && resp.StatusCode == http.StatusBadRequest}
 	var members map[string]jsontext.Value
 	if json.Unmarshal(body, &members, jsontext.AllowDuplicateNames(true)) == nil {
 		e.Code = errorCode(text(members["errcode"]))

@@ -46,7 +46,7 @@ func (c *Client) MakeMember(ctx context.Context, server, membership, roomID, use
 	}
 	err := c.do(ctx, server, call{
 		method: http.MethodGet, target: target("/_matrix/federation/v1/make_"+membership, roomID, userID) + query(values),
-		events: true, limit: maxTemplate, timeout: usualTimeout,
+		events: true, explained: membership != "leave", limit: maxTemplate, timeout: usualTimeout,
 	}, &answer)
 	if err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func (c *Client) SendJoin(ctx context.Context, server string, join *matrix.Event
 		method: http.MethodPut,
 		target: target("/_matrix/federation/v2/send_join", join.RoomID, join.ID) +
 			query(url.Values{"omit_members": {strconv.FormatBool(omitMembers)}}),
-		body: join.JSON, events: true, limit: maxState, timeout: stateTimeout,
+		body: join.JSON, events: true, explained: true, limit: maxState, timeout: stateTimeout,
 	}, &answer)
 	if err != nil {
 		return nil, err
@@ -206,7 +206,7 @@ func (c *Client) inviteV2(ctx context.Context, server string, invite *matrix.Eve
 	var answer eventContainer
 	err = c.do(ctx, server, call{
 		method: http.MethodPut, target: target("/_matrix/federation/v2/invite", invite.RoomID, invite.ID),
-		body: body, events: true, limit: maxStripped, timeout: usualTimeout,
+		body: body, events: true, explained: true, limit: maxStripped, timeout: usualTimeout,
 	}, &answer)
 	return answer.Event, err
 }

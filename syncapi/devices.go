@@ -386,10 +386,18 @@ func (w *writer) devices() {
 		w.text(`]}`)
 	}
 	if len(w.met)+len(w.parted) > 0 {
-		w.text(`,"device_lists":{"changed":`)
-		w.strings(w.met)
-		w.text(`,"left":`)
-		w.strings(w.parted)
+		w.text(`,"device_lists":{`)
+		if len(w.met) > 0 {
+			w.text(`"changed":`)
+			w.strings(w.met)
+		}
+		if len(w.met) > 0 && len(w.parted) > 0 {
+			w.text(`,`)
+		}
+		if len(w.parted) > 0 {
+			w.text(`"left":`)
+			w.strings(w.parted)
+		}
 		w.text(`}`)
 	}
 	w.text(`,"device_one_time_keys_count":{`)

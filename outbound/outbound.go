@@ -22,6 +22,8 @@ const (
 	connectTimeout = 10 * time.Second
 	// handshakeTimeout bounds the TLS handshake and the talk with a proxy.
 	handshakeTimeout = 10 * time.Second
+	// silence is how long the other end may acknowledge nothing of what it was sent.
+	silence = 20 * time.Second
 )
 
 // Options say where this server may call, and whom it trusts there. The zero value
@@ -95,10 +97,13 @@ func (d *Dialer) dialTCP(ctx context.Context, network, address string) (net.Conn
 	dialer := net.Dialer{
 		Timeout:  connectTimeout,
 		Resolver: d.resolver,
-		ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
+		ControlContext: func(_ context.Context, _, address string, conn syscall.RawConn) error {
 			// An address that cannot be read is the zero value, which is refused.
 			dialled, _ := netip.ParseAddrPort(address)
-			return d.Check(dialled.Addr())
+			if err := d.Check(dialled.Addr()); err != nil {
+				return err
+			}
+			return giveUpSilent(conn)
 		},
 	}
 	return dialer.DialContext(ctx, network, address)

@@ -65,7 +65,8 @@ func (k *Keys) TakeDeviceLists(ctx context.Context, origin string, contents []st
 	return k.takeChanges(ctx, updates)
 }
 
-// takeChanges tells clients of the users, and brings the lists that are kept up to date.
+// takeChanges tells clients of the users, and brings their lists up to date. Lists that are
+// not kept yet are fetched: their servers are there now, and may not be when clients ask.
 func (k *Keys) takeChanges(ctx context.Context, updates map[string][]listUpdate) error {
 	userIDs := make([]string, 0, len(updates))
 	for userID := range updates {
@@ -88,15 +89,17 @@ func (k *Keys) takeChanges(ctx context.Context, updates map[string][]listUpdate)
 		if err != nil {
 			return err
 		}
-		for userID, list := range lists {
-			if list.Stale {
-				continue
+		for _, userID := range near {
+			whole, err := false, error(nil)
+			if list, kept := lists[userID]; kept && !list.Stale {
+				whole, err = k.follow(ctx, tx, list, updates[userID])
 			}
-			whole, err := k.follow(ctx, tx, list, updates[userID])
+			if err == nil && !whole {
+				stale, err = true, tx.MarkStale(ctx, userID)
+			}
 			if err != nil {
 				return err
 			}
-			stale = stale || !whole
 		}
 		return nil
 	})
@@ -106,18 +109,16 @@ func (k *Keys) takeChanges(ctx context.Context, updates map[string][]listUpdate)
 	return err
 }
 
-// follow brings one list up to date. It tells whether no update was missed.
+// follow brings one list up to date. It tells whether it could: whether no update was
+// missed, and there are not more devices than are believed.
 func (k *Keys) follow(ctx context.Context, tx *storage.Tx, list storage.RemoteList, updates []listUpdate) (whole bool, err error) {
-	if len(updates) == 0 {
-		return true, nil
-	}
 	at := list.StreamID
 	for _, u := range updates {
 		if u.StreamID == at && at != 0 {
 			continue // it came before
 		}
-		if u.StreamID < at || at == 0 || len(u.PrevID) == 0 || slices.ContainsFunc(u.PrevID, func(id int64) bool { return id > at }) {
-			return false, tx.MarkStale(ctx, list.UserID)
+		if u.StreamID < at || at == 0 || len(u.PrevID) == 0 || slices.ContainsFunc(u.PrevID, func(id int64) bool { return id != at }) {
+			return false, nil
 		}
 		device := storage.DeviceKeys{UserID: u.UserID, DeviceID: u.DeviceID}
 		if d := theirDevice(u.UserID, u.DeviceID, u.DisplayName, u.Keys); d != nil && !u.Deleted {
@@ -127,6 +128,10 @@ func (k *Keys) follow(ctx context.Context, tx *storage.Tx, list storage.RemoteLi
 			return false, err
 		}
 		at = u.StreamID
+	}
+	n, err := tx.CountRemoteDevices(ctx, list.UserID)
+	if err != nil || n > maxDevices {
+		return false, err
 	}
 	return true, tx.SetRemoteList(ctx, list.UserID, at)
 }

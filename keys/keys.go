@@ -51,6 +51,7 @@ type Keys struct {
 	federation bool
 	remote     Remote
 	renewal    chan struct{} // has an item when lists have to be renewed
+	fetching   turns         // for each user whose list is asked for
 }
 
 // New makes the keys. Call [Keys.Run] beside them.
@@ -58,7 +59,8 @@ func New(o Options) *Keys {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Keys{db: o.DB, own: o.ServerName, logger: o.Logger, federation: o.Federation, remote: o.Remote, renewal: make(chan struct{}, 1)}
+	return &Keys{db: o.DB, own: o.ServerName, logger: o.Logger, federation: o.Federation, remote: o.Remote, renewal: make(chan struct{}, 1),
+		fetching: turns{busy: map[string]chan struct{}{}}}
 }
 
 // Run removes what is too old to be of use, and keeps up to date what is known of the

@@ -15,7 +15,6 @@ import (
 
 	"beep/matrix"
 	"beep/storage"
-	"beep/stream"
 )
 
 const (
@@ -26,6 +25,10 @@ const (
 	serversAtOnce = 20
 	// maxDevices is how many devices of a user of another server are believed.
 	maxDevices = 1000
+	// maxFetched is of how many users a request has the lists fetched one by one. Of more
+	// their servers are asked at once, which does not tell where the lists stand in the
+	// sequence of updates.
+	maxFetched = 20
 )
 
 // Remote is all that the keys want of other servers.
@@ -90,7 +93,8 @@ func theirDevice(userID, deviceID, name string, raw []byte) *storage.DeviceKeys 
 // theirDevices are the devices of a user in an answer of another server.
 func theirDevices(userID string, answer map[string]stdjson.RawMessage) []storage.DeviceKeys {
 	var devices []storage.DeviceKeys
-	for deviceID, raw := range answer {
+	for _, deviceID := range slices.Sorted(maps.Keys(answer)) {
+		raw := answer[deviceID]
 		var added struct {
 			Unsigned struct {
 				Name string `json:"device_display_name"`
@@ -114,15 +118,15 @@ func (k *Keys) findTheirs(ctx context.Context, asker string, theirs []string, wa
 	if err != nil {
 		return err
 	}
-	lists, err := k.db.RemoteLists(ctx, near)
+	limited, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	kept, err := k.keptLists(ctx, limited, near)
 	if err != nil {
 		return err
 	}
-	var kept []string
 	ask := map[string]map[string][]string{} // by server and user
 	for _, userID := range theirs {
-		if list, known := lists[userID]; known && !list.Stale {
-			kept = append(kept, userID)
+		if slices.Contains(kept, userID) {
 			continue
 		}
 		server := matrix.ServerOf(userID)
@@ -146,17 +150,16 @@ func (k *Keys) findTheirs(ctx context.Context, asker string, theirs []string, wa
 		return err
 	}
 	found.addSigned(keys, wanted, asker)
-	return k.askServers(ctx, asker, ask, near, wanted, wait, found)
+	return k.askServers(ctx, limited, asker, ask, near, wanted, found)
 }
 
-// askServers asks other servers for keys, and keeps those of users who are near.
-func (k *Keys) askServers(ctx context.Context, asker string, ask map[string]map[string][]string, near []string, wanted map[string][]string, wait time.Duration, found *Found) error {
+// askServers asks other servers for keys, and keeps those of users who are near. It waits
+// as long as limited says.
+func (k *Keys) askServers(ctx, limited context.Context, asker string, ask map[string]map[string][]string, near []string, wanted map[string][]string, found *Found) error {
 	before, err := k.db.Changes(ctx, near)
 	if err != nil {
 		return err
 	}
-	limited, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
 	var mu sync.Mutex
 	devices := map[string][]storage.DeviceKeys{}
 	cross := map[string][]storage.CrossSigningKey{}
@@ -202,24 +205,6 @@ func (k *Keys) askServers(ctx context.Context, asker string, ask map[string]map[
 		}
 		return nil
 	})
-}
-
-// keep stores the list of a user's devices, which was asked for when the last change had
-// the position before. If there was another since, or the user has gone, it is not kept.
-func (k *Keys) keep(ctx context.Context, tx *storage.Tx, userID string, streamID int64, devices []storage.DeviceKeys, cross []storage.CrossSigningKey,
-	before stream.Pos) error {
-	now, err := tx.LockDeviceList(ctx, userID)
-	if err != nil || now.Pos != before {
-		return err
-	}
-	near, err := tx.WithUs(ctx, k.own, []string{userID})
-	if err != nil || len(near) == 0 {
-		return err
-	}
-	if err := tx.SetCrossSigningKeys(ctx, userID, cross); err != nil {
-		return err
-	}
-	return tx.SetRemoteDevices(ctx, userID, streamID, devices)
 }
 
 // addTold adds what other servers have told just now.

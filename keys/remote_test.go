@@ -33,6 +33,7 @@ type peer struct {
 	master  json.RawMessage // bob's
 	asked   []string
 	down    bool
+	partly  bool   // it knows queries of keys alone
 	during  func() // happens while the server answers
 }
 
@@ -43,7 +44,7 @@ func (p *peer) answer(what string) error {
 	if p.during != nil {
 		p.during()
 	}
-	if p.down {
+	if p.down || p.partly && what == "devices" {
 		return errors.New("down")
 	}
 	return nil
@@ -152,46 +153,153 @@ func renewed(t *testing.T, k *keys.Keys, db *storage.DB) {
 
 func TestListIsKeptAndFollowed(t *testing.T) {
 	eachKeys(t, func(t *testing.T, k *keys.Keys, db *storage.DB, p *peer) {
-		for range 2 {
-			if got := bobs(t, k); !slices.Equal(got, []string{"B"}) {
-				t.Errorf("bob has %v", got)
+		has := func(when string, questions int, want ...string) {
+			t.Helper()
+			if got := bobs(t, k); !slices.Equal(got, want) {
+				t.Errorf("%s bob has %v", when, got)
+			}
+			if got := p.questions(); len(got) != questions || slices.Contains(got, "query") {
+				t.Errorf("%s: asked were %v", when, got)
 			}
 		}
-		if got := p.questions(); !slices.Equal(got, []string{"query"}) {
-			t.Errorf("asked were %v", got)
-		}
-		// Where the list stands in the sequence of updates is not known yet.
-		p.devices["C"] = theirKeys(bob, "C")
-		update(t, k, "C", 5, 4)
-		renewed(t, k, db)
+		has("first", 1, "B")
+		has("again", 1, "B")
+		update(t, k, "C", 5, 4) // it came with the list
 		update(t, k, "D", 6, 5)
 		update(t, k, "D", 6, 5) // once more
-		if got := bobs(t, k); !slices.Equal(got, []string{"B", "C", "D"}) {
-			t.Errorf("after updates bob has %v", got)
-		}
-		if got := p.questions(); !slices.Equal(got, []string{"query", "devices"}) {
-			t.Errorf("asked were %v", got)
-		}
+		has("after an update", 1, "B", "D")
 		// One is missed.
 		p.devices["D"], p.devices["E"], p.stream = theirKeys(bob, "D"), theirKeys(bob, "E"), 8
 		update(t, k, "E", 8, 7)
 		renewed(t, k, db)
-		if got := bobs(t, k); !slices.Equal(got, []string{"B", "C", "D", "E"}) {
-			t.Errorf("after the gap bob has %v", got)
-		}
+		has("after the gap", 2, "B", "D", "E")
 		update(t, k, "F", 9, 8)
-		if got := p.questions(); len(got) != 3 {
-			t.Errorf("asked were %v", got)
+		has("after another update", 2, "B", "D", "E", "F")
+		for i, lost := range []func(){
+			func() { update(t, k, "X", 11, 8) },     // of one that follows on an older one
+			func() { update(t, k, "X", 12, 10, 7) }, // or on several
+			func() { update(t, k, "X", 14) },        // or on nothing
+			func() { update(t, k, "X", 3, 2) },      // of one that is older than the list
+		} {
+			p.devices["F"], p.stream = theirKeys(bob, "F"), int64(10+i)
+			lost()
+			has("when it cannot be told what is missed", 3+i, "B", "D", "E", "F")
 		}
-		gone, err := json.Marshal(map[string]any{"user_id": bob, "device_id": "B", "stream_id": 10, "prev_id": []int{9}, "deleted": true})
+		gone, err := json.Marshal(map[string]any{"user_id": bob, "device_id": "B", "stream_id": 20, "prev_id": []int{13}, "deleted": true})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := k.TakeDeviceLists(t.Context(), other, []json.RawMessage{gone}); err != nil {
 			t.Fatal(err)
 		}
-		if got := bobs(t, k); !slices.Equal(got, []string{"C", "D", "E", "F"}) {
-			t.Errorf("in the end bob has %v", got)
+		has("in the end", 6, "D", "E", "F")
+	})
+}
+
+// The list of a user whom nobody has asked for is there when the user's server is not, and
+// clients hear of what is new in a list when it is known, and not of what is not new.
+func TestListIsFetchedBeforeItIsNeeded(t *testing.T) {
+	eachKeys(t, func(t *testing.T, k *keys.Keys, db *storage.DB, p *peer) {
+		told := func(want bool, when string, do func()) {
+			t.Helper()
+			before := db.Clock.Current()
+			do()
+			users, err := db.DeviceListsSince(t.Context(), alice, []int64{1}, before, db.Clock.Current())
+			if err != nil || slices.Contains(users, bob) != want {
+				t.Errorf("%s clients are told of %v, %v", when, users, err)
+			}
+		}
+		told(true, "at the first update", func() { update(t, k, "B", 5, 4) })
+		told(true, "when the list is there", func() { renewed(t, k, db) })
+		p.down = true
+		told(false, "when it is asked for", func() {
+			if got := bobs(t, k); !slices.Equal(got, []string{"B"}) {
+				t.Errorf("while the server is down bob has %v", got)
+			}
+		})
+		p.down = false
+		told(true, "of a gap", func() { update(t, k, "B", 7, 6) })
+		told(false, "of a list that is what it was", func() { renewed(t, k, db) })
+		p.master = masterKey(t, bob)
+		update(t, k, "B", 9, 8)
+		told(true, "of another master key", func() { renewed(t, k, db) })
+		if got := p.questions(); !slices.Equal(got, []string{"devices", "devices", "devices"}) {
+			t.Errorf("asked were %v", got)
+		}
+	})
+}
+
+// Clients that ask at the same time have the list asked for once.
+func TestListIsFetchedOnce(t *testing.T) {
+	eachKeys(t, func(t *testing.T, k *keys.Keys, _ *storage.DB, p *peer) {
+		var group sync.WaitGroup
+		for range 10 {
+			group.Go(func() {
+				if got := bobs(t, k); !slices.Equal(got, []string{"B"}) {
+					t.Errorf("bob has %v", got)
+				}
+			})
+		}
+		if group.Wait(); len(p.questions()) != 1 {
+			t.Errorf("asked were %v", p.questions())
+		}
+	})
+}
+
+// A server that gives no lists, and servers with many users, are asked for keys.
+func TestKeysAreQueriedWhereListsAreNot(t *testing.T) {
+	eachKeys(t, func(t *testing.T, k *keys.Keys, db *storage.DB, p *peer) {
+		p.partly = true
+		for range 2 {
+			if got := bobs(t, k); !slices.Equal(got, []string{"B"}) {
+				t.Errorf("bob has %v", got)
+			}
+		}
+		if got := p.questions(); !slices.Equal(got, []string{"devices", "query"}) {
+			t.Errorf("asked were %v", got)
+		}
+		p.partly = false
+		update(t, k, "B", 6, 5) // where the list stands is not known
+		renewed(t, k, db)
+		wanted := map[string][]string{}
+		write(t, db, func(tx *storage.Tx) error {
+			var errs []error
+			for i := range 30 {
+				userID := fmt.Sprintf("@bob%d:them.test", i)
+				wanted[userID] = nil
+				errs = append(errs, member(t, tx, int64(10+i), userID, "join"))
+			}
+			return errors.Join(errs...)
+		})
+		if _, err := k.Query(t.Context(), alice, wanted, nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := p.questions(); !slices.Equal(got, []string{"devices", "query", "devices", "query"}) {
+			t.Errorf("asked were %v", got)
+		}
+	})
+}
+
+// Another server cannot fill the database with the devices of one user.
+func TestDevicesOfAUserAreBounded(t *testing.T) {
+	eachKeys(t, func(t *testing.T, k *keys.Keys, db *storage.DB, p *peer) {
+		bobs(t, k)
+		var contents []json.RawMessage
+		for i := range 1300 {
+			id := fmt.Sprint("X", i)
+			contents = append(contents, json.RawMessage(fmt.Sprintf(`{"user_id":%q,"device_id":%q,"stream_id":%d,"prev_id":[%d],"keys":%s}`, bob, id, 6+i, 5+i, theirKeys(bob, id))))
+		}
+		for part := range slices.Chunk(contents, 100) {
+			if err := k.TakeDeviceLists(t.Context(), other, part); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p.down = true
+		if got := bobs(t, k); len(got) != 0 {
+			t.Errorf("of bob's many devices %d are believed", len(got))
+		}
+		if n, err := db.CountRemoteDevices(t.Context(), bob); err != nil || n > 1100 {
+			t.Errorf("%d devices are kept, %v", n, err)
 		}
 	})
 }
@@ -241,7 +349,7 @@ func TestTheirSigningKeys(t *testing.T) {
 		if got := master(); got != string(first) {
 			t.Errorf("the key is %s, not %s", got, first)
 		}
-		if got := p.questions(); !slices.Equal(got, []string{"query", "devices"}) {
+		if got := p.questions(); !slices.Equal(got, []string{"devices", "devices"}) {
 			t.Errorf("asked were %v", got)
 		}
 	})
@@ -250,20 +358,28 @@ func TestTheirSigningKeys(t *testing.T) {
 // A list that changes while it is asked for, and one of somebody who shares no room, is not kept.
 func TestListIsNotKept(t *testing.T) {
 	eachKeys(t, func(t *testing.T, k *keys.Keys, db *storage.DB, p *peer) {
-		p.during = func() { p.during = nil; update(t, k, "C", 6, 5) }
-		bobs(t, k)
-		bobs(t, k)
-		bobs(t, k)
-		if got := p.questions(); !slices.Equal(got, []string{"query", "query"}) {
-			t.Errorf("asked were %v", got)
+		asked := func(want ...string) {
+			t.Helper()
+			bobs(t, k)
+			bobs(t, k)
+			if got := p.questions(); !slices.Equal(got, want) {
+				t.Errorf("asked were %v", got)
+			}
 		}
+		p.during = func() { p.during = nil; update(t, k, "C", 6, 5) }
+		asked("devices", "query")
 		write(t, db, func(tx *storage.Tx) error {
 			return errors.Join(member(t, tx, 2, bob, "leave"), tx.DropRemoteLists(t.Context(), own, []string{bob}, nil))
 		})
-		bobs(t, k)
-		bobs(t, k)
-		if got := p.questions(); len(got) != 4 {
-			t.Errorf("asked were %v", got)
+		asked("devices", "query", "query", "query")
+		write(t, db, func(tx *storage.Tx) error { return member(t, tx, 2, bob, "join") })
+		p.during = func() {
+			p.during = nil
+			write(t, db, func(tx *storage.Tx) error { return member(t, tx, 2, bob, "leave") })
+		}
+		asked("devices", "query", "query", "query", "devices", "query", "query")
+		if lists, err := db.RemoteLists(t.Context(), []string{bob}); err != nil || len(lists) != 0 {
+			t.Errorf("of who has left are kept: %v, %v", lists, err)
 		}
 		p.down = true
 		found, err := k.Query(t.Context(), alice, map[string][]string{bob: nil}, nil)

@@ -2,6 +2,7 @@ package keys
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -65,36 +66,13 @@ func (k *Keys) renewSome(ctx context.Context, now time.Time) (int, error) {
 
 // renewOne asks for one list. While its server does not answer, the pauses grow.
 func (k *Keys) renewOne(ctx context.Context, list storage.RemoteList, now time.Time) error {
-	before, err := k.db.Changes(ctx, []string{list.UserID})
-	if err != nil {
-		return err
-	}
-	answer, err := k.remote.UserDevices(ctx, list.UserID)
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if err != nil {
-		k.logger.Debug("a list of devices could not be renewed", slog.String("user", list.UserID), slog.Any("error", err))
+	err := k.fetch(ctx, list.UserID)
+	if silence, silent := errors.AsType[*noAnswer](err); silent {
+		k.logger.Debug("a list of devices could not be renewed", slog.String("user", list.UserID), slog.Any("error", silence.cause))
 		pause := min(time.Minute<<min(list.Failures, 10), maxRetry)
 		return k.db.Write(ctx, func(tx *storage.Tx) error {
 			return tx.PostponeRenewal(ctx, list.UserID, list.Failures+1, now.Add(pause).UnixMilli())
 		})
 	}
-	return k.db.Write(ctx, func(tx *storage.Tx) error {
-		return k.keep(ctx, tx, list.UserID, answer.StreamID, answer.devices(), theirCrossKeys(list.UserID, answer.MasterKey, answer.SelfSigningKey), before[list.UserID])
-	})
-}
-
-// devices are those that can be believed.
-func (u *UserDevices) devices() []storage.DeviceKeys {
-	var devices []storage.DeviceKeys
-	seen := map[string]bool{}
-	for _, d := range u.Devices {
-		device := theirDevice(u.UserID, d.DeviceID, d.DisplayName, d.Keys)
-		if device != nil && !seen[d.DeviceID] && len(devices) < maxDevices {
-			seen[d.DeviceID] = true
-			devices = append(devices, *device)
-		}
-	}
-	return devices
+	return err
 }

@@ -110,9 +110,15 @@ func (tx *Tx) SetRemoteDevice(ctx context.Context, d DeviceKeys) error {
 		d.UserID, d.DeviceID, d.DisplayName, string(d.Keys))
 }
 
-// MarkStale notes that a user's list has to be renewed.
+// CountRemoteDevices is how many devices the user's list has.
+func (q *Reader) CountRemoteDevices(ctx context.Context, userID string) (int64, error) {
+	return selectOne(ctx, q, `SELECT COUNT(*) FROM remote_devices WHERE user_id = $1`, scanValue[int64], userID)
+}
+
+// MarkStale notes that a user's list has to be renewed, or kept from now on.
 func (tx *Tx) MarkStale(ctx context.Context, userID string) error {
-	return tx.exec(ctx, `UPDATE remote_device_lists SET stale = TRUE, failures = 0, retry_ts = 0 WHERE user_id = $1`, userID)
+	return tx.exec(ctx, `INSERT INTO remote_device_lists (user_id, stream_id, stale) VALUES ($1, 0, TRUE)
+		ON CONFLICT (user_id) DO UPDATE SET stale = TRUE, failures = 0, retry_ts = 0`, userID)
 }
 
 // PostponeRenewal notes that a stale list could not be renewed so many times, and is not

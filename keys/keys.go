@@ -52,6 +52,7 @@ type Keys struct {
 	remote     Remote
 	renewal    chan struct{} // has an item when lists have to be renewed
 	fetching   turns         // for each user whose list is asked for
+	silent     silences
 }
 
 // New makes the keys. Call [Keys.Run] beside them.
@@ -60,7 +61,7 @@ func New(o Options) *Keys {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Keys{db: o.DB, own: o.ServerName, logger: o.Logger, federation: o.Federation, remote: o.Remote, renewal: make(chan struct{}, 1),
-		fetching: turns{busy: map[string]chan struct{}{}}}
+		fetching: turns{busy: map[string]chan struct{}{}}, silent: silences{servers: map[string]silence{}}}
 }
 
 // Run removes what is too old to be of use, and keeps up to date what is known of the

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
 
+	"beep/matrix"
 	"beep/storage"
 	"beep/stream"
 )
@@ -27,7 +29,7 @@ func (k *Keys) keptLists(ctx, limited context.Context, near []string) ([]string,
 	for _, userID := range missing {
 		group.Go(func() error {
 			err := k.fetch(limited, userID)
-			if _, silent := errors.AsType[*noAnswer](err); silent || limited.Err() != nil {
+			if _, ok := errors.AsType[*noAnswer](err); ok || limited.Err() != nil {
 				k.logger.Debug("a list of devices could not be fetched", slog.String("user", userID), slog.Any("error", err))
 				return nil
 			}
@@ -59,6 +61,12 @@ type noAnswer struct{ cause error }
 
 // Error is the text for logs.
 func (e *noAnswer) Error() string { return fmt.Sprintf("no list of devices: %v", e.cause) }
+
+// silent tells whether the server answers nobody now; otherwise it refuses this one list.
+func (e *noAnswer) silent() bool {
+	told, ok := errors.AsType[*matrix.Error](e.cause)
+	return !ok || told.Status == http.StatusBadGateway
+}
 
 // fetch has the list of a user of another server kept. One at a time asks for it, and who
 // had to wait finds it there. [*noAnswer]: the other server did not give it.

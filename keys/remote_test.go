@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"beep/keys"
 	"beep/matrix"
@@ -130,25 +131,30 @@ func update(t *testing.T, k *keys.Keys, deviceID string, id int64, prev ...int64
 	}
 }
 
-// renewed runs the keys until bob's list is no longer stale.
-func renewed(t *testing.T, k *keys.Keys, db *storage.DB) {
+// running runs the keys until something is so.
+func running(t *testing.T, k *keys.Keys, so func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- k.Run(ctx) }()
-	for {
-		lists, err := db.RemoteLists(t.Context(), []string{bob})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !lists[bob].Stale {
-			break
+	for !so() {
+		if t.Context().Err() != nil {
+			t.Fatal("the test has ended")
 		}
 	}
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// renewed runs the keys until bob's list is no longer stale.
+func renewed(t *testing.T, k *keys.Keys, db *storage.DB) {
+	t.Helper()
+	running(t, k, func() bool {
+		lists, err := db.RemoteLists(t.Context(), []string{bob})
+		return err == nil && !lists[bob].Stale
+	})
 }
 
 func TestListIsKeptAndFollowed(t *testing.T) {
@@ -225,6 +231,45 @@ func TestListIsFetchedBeforeItIsNeeded(t *testing.T) {
 		told(true, "of another master key", func() { renewed(t, k, db) })
 		if got := p.questions(); !slices.Equal(got, []string{"devices", "devices", "devices"}) {
 			t.Errorf("asked were %v", got)
+		}
+	})
+}
+
+// A server that is silent is asked for one list, not for each of those that are missing, and
+// for all of them when this server starts again.
+func TestSilentServerIsLeftAlone(t *testing.T) {
+	eachKeys(t, func(t *testing.T, k *keys.Keys, db *storage.DB, p *peer) {
+		const users = 20
+		var all []string
+		write(t, db, func(tx *storage.Tx) error {
+			all = nil
+			var errs []error
+			for i := range users {
+				all = append(all, fmt.Sprintf("@bob%d:them.test", i))
+				errs = append(errs, member(t, tx, int64(10+i), all[i], "join"), tx.MarkStale(t.Context(), all[i]))
+			}
+			return errors.Join(errs...)
+		})
+		waiting := func(k *keys.Keys, failures int64) {
+			t.Helper()
+			running(t, k, func() bool {
+				lists, err := db.RemoteLists(t.Context(), all)
+				return err == nil && len(lists) == users && !slices.ContainsFunc(all, func(userID string) bool { return lists[userID].Failures != failures })
+			})
+		}
+		p.down = true
+		waiting(k, 1)
+		if n := len(p.questions()); n > 8 {
+			t.Errorf("a silent server was asked %d times", n)
+		}
+		if lists, err := db.StaleLists(t.Context(), time.Now().UnixMilli(), 100); err != nil || len(lists) != 0 {
+			t.Errorf("to be asked for again at once are %v, %v", lists, err)
+		}
+		waiting(keys.New(keys.Options{DB: db, ServerName: own, Federation: true, Remote: p}), 2)
+		one := func(userID string) bool { return userID == all[3] }
+		write(t, db, func(tx *storage.Tx) error { return tx.RetryRenewals(t.Context(), one) })
+		if lists, err := db.StaleLists(t.Context(), time.Now().UnixMilli(), 100); err != nil || len(lists) != 1 || !one(lists[0].UserID) {
+			t.Errorf("one is chosen, and asked for are %v, %v", lists, err)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"slices"
 
 	"beep/stream"
 )
@@ -125,6 +126,16 @@ func (tx *Tx) MarkStale(ctx context.Context, userID string) error {
 // to be tried before a time (ms).
 func (tx *Tx) PostponeRenewal(ctx context.Context, userID string, failures, retry int64) error {
 	return tx.exec(ctx, `UPDATE remote_device_lists SET failures = $2, retry_ts = $3 WHERE user_id = $1 AND stale`, userID, failures, retry)
+}
+
+// RetryRenewals has those of the stale lists tried again at once whose users are chosen.
+func (tx *Tx) RetryRenewals(ctx context.Context, choose func(userID string) bool) error {
+	userIDs, err := selectAll(ctx, &tx.Reader, `SELECT user_id FROM remote_device_lists WHERE stale AND retry_ts > 0`, scanValue[string])
+	if err != nil {
+		return err
+	}
+	userIDs = slices.DeleteFunc(userIDs, func(userID string) bool { return !choose(userID) })
+	return tx.exec(ctx, `UPDATE remote_device_lists SET retry_ts = 0 WHERE user_id = ANY($1)`, List(userIDs))
 }
 
 // DropRemoteLists removes those of the lists whose users share no room with users of the

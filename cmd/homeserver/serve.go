@@ -242,8 +242,9 @@ func (h *homeserver) federation() *federation.API {
 	}
 	h.others.presence = account.NewRemotePresence(h.db, h.cfg.ServerName, h.cfg.Presence.Enabled, h.log)
 	h.others.api = federation.NewAPI(federation.Parts{
-		Version: programVersion(), Signer: h.dir.signer, OwnKeys: h.others.own, Keys: h.others.keys, Allow: h.others.allow, Heard: h.others.sender.Alive,
-		DB: h.db, Accounts: h.accounts, Rooms: h.rooms, Serving: roomserver.NewServing(h.rooms), Typing: h.typing,
+		Version: programVersion(), Signer: h.dir.signer, OwnKeys: h.others.own, Keys: h.others.keys, Allow: h.others.allow,
+		Heard: func(server string) { h.others.sender.Alive(server); h.keys.Alive(server) },
+		DB:    h.db, Accounts: h.accounts, Rooms: h.rooms, Serving: roomserver.NewServing(h.rooms), Typing: h.typing,
 		Presence: h.others.presence, Logger: h.log, UserKeys: h.keys,
 		EDUs: map[string]federation.EDUHandler{
 			"m.direct_to_device": h.keys.TakeToDevice, "m.device_list_update": h.keys.TakeDeviceLists, "m.signing_key_update": h.keys.TakeSigningKeys,

@@ -95,6 +95,61 @@ func TestDeviceListsOfAnotherServer(t *testing.T) {
 	})
 }
 
+// A server that was away while devices changed ends up with the right list, and its clients
+// hear of it.
+func TestDeviceListsAfterAnOutage(t *testing.T) {
+	harness.EachFederation(t, 2, harness.Options{}, func(t *testing.T, servers []*harness.Server) {
+		alice, bob := servers[0].Register(t, "alice"), servers[1].Register(t, "bob")
+		tablet, phone := bob.Login(nil), bob.Login(nil)
+		for _, c := range []*harness.Client{bob, tablet, phone} {
+			publish(c)
+		}
+		room := alice.CreateRoom(object{"preset": "public_chat"})
+		bob.Post(harness.Path("/v3/join/%s", room)+harness.Query("via", servers[0].Name), nil).OK()
+		awaitDevices(t, alice, bob, bob.DeviceID, tablet.DeviceID, phone.DeviceID)
+		alice.Sync()
+		if err := servers[0].Kill(); err != nil {
+			t.Fatal(err)
+		}
+		laptop := bob.Login(nil)
+		publish(laptop)
+		tablet.Post("/v3/logout", nil).OK()
+		phone.Put(harness.Path("/v3/devices/%s", phone.DeviceID), object{"display_name": "phone"}).OK()
+		if err := servers[0].Start(); err != nil {
+			t.Fatal(err)
+		}
+		awaitList(alice, bob, "changed")
+		awaitDevices(t, alice, bob, bob.DeviceID, phone.DeviceID, laptop.DeviceID)
+	})
+}
+
+// A list that could not be had when an update of it came is fetched when its server is back,
+// without a client that asks for it.
+func TestDeviceListOfAServerThatCameBack(t *testing.T) {
+	harness.EachFederation(t, 2, harness.Options{Wired: true}, func(t *testing.T, servers []*harness.Server) {
+		alice, bob := servers[0].Register(t, "alice"), servers[1].Register(t, "bob")
+		room := alice.CreateRoom(object{"preset": "public_chat"})
+		alice.Sync()
+		bob.Post(harness.Path("/v3/join/%s", room)+harness.Query("via", servers[0].Name), nil).OK()
+		awaitList(alice, bob, "changed")
+		servers[1].Cut()
+		publish(bob) // it tells, but cannot be asked
+		awaitList(alice, bob, "changed")
+		r := alice.Post("/v3/keys/query", object{"timeout": 100, "device_keys": object{bob.UserID: []string{}}}).OK()
+		if !r.At("failures", servers[1].Name).Exists() {
+			t.Errorf("of a server that cannot be asked: %s", r.Body)
+		}
+		servers[1].Mend()
+		become(t, "alice hears of bob's devices once more", func() bool {
+			bob.Text(room, "I am here")
+			return slices.Contains(alice.Sync().At("device_lists", "changed").Strings(), bob.UserID)
+		})
+		if got := devicesOf(alice, bob); !slices.Equal(got, []string{bob.DeviceID}) {
+			t.Errorf("bob has %v", got)
+		}
+	})
+}
+
 func TestClaimsFromAnotherServer(t *testing.T) {
 	harness.EachFederation(t, 2, harness.Options{}, func(t *testing.T, servers []*harness.Server) {
 		alice, bob := servers[0].Register(t, "alice"), servers[1].Register(t, "bob")

@@ -20,8 +20,9 @@ type Config struct {
 	PublicBaseURL string `yaml:"public_base_url"`
 
 	// The directory of everything that the server writes: the SQLite database, the
-	// signing key, the secrets that it made itself, the control socket. Relative
-	// paths, here and below, are relative to the directory of this file.
+	// signing key, the secrets that it made itself, the files that users share, the
+	// control socket. Relative paths, here and below, are relative to the directory
+	// of this file.
 	Data string `yaml:"data"`
 
 	// Where the server accepts connections; any number of addresses.
@@ -55,6 +56,9 @@ type Config struct {
 
 	// Identity servers: who is asked which user has a mail address or telephone number.
 	IdentityServers IdentityServers `yaml:"identity_servers"`
+
+	// Files that users share: their own, and those of other servers.
+	Media Media `yaml:"media"`
 
 	// What one client may ask of the server.
 	Limits Limits `yaml:"limits"`
@@ -295,6 +299,69 @@ type OldVerifyKey struct {
 	Expired Time `yaml:"expired"`
 }
 
+// Media is about files that users share.
+type Media struct {
+	// The directory of the files. Empty: the directory media of the data directory.
+	// It belongs into every backup of the database.
+	Path string `yaml:"path"`
+
+	// The largest file that a user may upload.
+	MaxUpload Size `yaml:"max_upload"`
+
+	// The largest file that is fetched from another server.
+	MaxRemote Size `yaml:"max_remote"`
+
+	// How much room the files of other servers may take, with their thumbnails. Those
+	// that nobody has wanted for the longest time make room for others; they are
+	// fetched again when somebody wants them.
+	RemoteCache Size `yaml:"remote_cache"`
+
+	// How much one user may upload in all. 0 B: no limit.
+	UserQuota Size `yaml:"user_quota"`
+
+	// How many files one user may upload in all. 0: no limit.
+	UserFiles int `yaml:"user_files"`
+
+	// The address of a page that tells people about the two limits above: clients that
+	// know M_USER_LIMIT_EXCEEDED show it to whom has reached one. Empty: the answer is
+	// M_FORBIDDEN.
+	QuotaInfoURL string `yaml:"quota_info_url"`
+
+	// How many addresses of files that are to be uploaded later one user may have.
+	PendingUploads int `yaml:"pending_uploads"`
+
+	// How long there is time to upload such a file.
+	PendingLifetime time.Duration `yaml:"pending_lifetime"`
+
+	// Whether files that come to this server from now on are given only to users who
+	// are logged in and to servers that prove their names, as clients of today expect.
+	// false is for old clients and bridges: whoever knows a file's address gets it, and
+	// what was stored in that time stays open.
+	Freeze bool `yaml:"freeze"`
+
+	// The sizes in which thumbnails of images are made. A client gets the smallest one
+	// that is not smaller than what it asks for, and the image itself if there is none.
+	Thumbnails []ThumbnailSize `yaml:"thumbnails"`
+
+	// The largest image of which thumbnails are made, in pixels. A thumbnail takes up to
+	// 8 bytes of memory for each of them while it is made, all that are being made
+	// together no more than the largest alone.
+	MaxPixels int `yaml:"max_pixels"`
+}
+
+// ThumbnailSize is one size of thumbnails.
+type ThumbnailSize struct {
+	// The width in pixels.
+	Width int `yaml:"width"`
+
+	// The height in pixels.
+	Height int `yaml:"height"`
+
+	// crop fills the size and cuts off what is too much; scale keeps all of the image
+	// within the size.
+	Method string `yaml:"method"`
+}
+
 // Limits bounds what one client can cost.
 type Limits struct {
 	// The largest request body, as 1 MiB. Files and backups of keys have limits of their own.
@@ -329,6 +396,16 @@ type Rates struct {
 	// What other servers ask and tell, by server. A transaction of up to 50 events
 	// counts once.
 	Federation Rate `yaml:"federation,flow"`
+
+	// Uploading files, by user.
+	Upload Rate `yaml:"upload,flow"`
+
+	// Downloading files and thumbnails, by user (by address where nobody is logged in).
+	Media Rate `yaml:"media,flow"`
+
+	// Having files fetched from other servers, by user (by address where nobody is
+	// logged in).
+	RemoteMedia Rate `yaml:"remote_media,flow"`
 
 	// Everything else, by user (by address where nobody is logged in).
 	Other Rate `yaml:"other,flow"`

@@ -91,6 +91,16 @@ func TestFaults(t *testing.T) {
 		{"size without a unit", "limits: {request_body: 5}\n", []string{"expected a size with its unit"}},
 		{"size beyond numbers", "limits: {request_body: 9999999999 GiB}\n", []string{"expected a size"}},
 		{"small bodies", "limits: {request_body: 1 KiB}\n", []string{"must be at least 128 KiB"}},
+		{"media of no size", "media: {max_upload: 0 B, max_remote: 0 B, user_files: -1, pending_uploads: 0, pending_lifetime: 0s, max_pixels: 0}\n", []string{
+			"media.max_pixels: expected 1 to", "media.max_remote: must be more", "media.max_upload: must be more",
+			"media.pending_lifetime: must be more", "media.pending_uploads: must be at least", "media.user_files: cannot be less",
+		}},
+		{"remote media that do not fit", "media: {remote_cache: 1 MiB}\n", []string{"1 media.remote_cache: must be at least media.max_remote (100 MiB)"}},
+		{"page about quotas", "media: {quota_info_url: here}\n", []string{"expected an address"}},
+		{"thumbnails", "media:\n  thumbnails:\n    - {width: 0, height: 1, method: crop}\n    - {width: 9, height: 9, method: fill}\n    - {width: 9, height: 9, method: fill}\n", []string{
+			"3 media.thumbnails[0]: width and height have 1 to 4096 pixels", "4 media.thumbnails[1].method: expected crop, scale",
+			"5 media.thumbnails[2]: is in the list above", "5 media.thumbnails[2].method: expected crop, scale",
+		}},
 		{"server name", "server_name: not a name\n", []string{`1 server_name: "not a name" is not a server name`}},
 		{"base URL", "public_base_url: example.org\n", []string{"expected an address as https://example.org"}},
 		{"base URL with a query", "public_base_url: https://example.org/?a\n", []string{"expected an address"}},

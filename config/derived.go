@@ -109,6 +109,7 @@ func (u *Unsafe) On() []string {
 func (r *Rates) ByName() map[string]Rate {
 	return map[string]Rate{
 		"registration": r.Registration, "login": r.Login, "message": r.Message,
-		"join": r.Join, "invite": r.Invite, "federation": r.Federation, "other": r.Other,
+		"join": r.Join, "invite": r.Invite, "federation": r.Federation,
+		"upload": r.Upload, "media": r.Media, "remote_media": r.RemoteMedia, "other": r.Other,
 	}
 }

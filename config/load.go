@@ -122,6 +122,10 @@ func (c *Config) resolve(dir string) {
 		c.SigningKey.Path = filepath.Join(c.Data, "signing.key")
 	}
 	c.SigningKey.Path = absolute(dir, c.SigningKey.Path)
+	if c.Media.Path == "" {
+		c.Media.Path = filepath.Join(c.Data, "media")
+	}
+	c.Media.Path = absolute(dir, c.Media.Path)
 	if !c.Database.URL.IsSet() {
 		c.Database.URL = NewSecret("sqlite:" + filepath.Join(c.Data, "homeserver.db"))
 	}

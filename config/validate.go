@@ -33,6 +33,7 @@ func (c *Config) validate(r *report) {
 	c.validateRegistration(r)
 	c.validateLogin(r)
 	c.validateLimits(r)
+	c.Media.validate(r)
 	c.Federation.validate(r)
 	c.IdentityServers.validate(r)
 	c.WellKnown.validate(r)
@@ -201,6 +202,48 @@ func (c *Config) validateLimits(r *report) {
 		}
 		if rate.Burst < 1 {
 			r.add(key+".burst", "must be at least 1")
+		}
+	}
+}
+
+const (
+	thumbnailMax = 4096
+	// pixelsMax keeps what is in memory of one image to 2 GiB.
+	pixelsMax = 1 << 28
+)
+
+func (m *Media) validate(r *report) {
+	if m.MaxUpload < 1 {
+		r.add("media.max_upload", "must be more than 0 B")
+	}
+	if m.MaxRemote < 1 {
+		r.add("media.max_remote", "must be more than 0 B")
+	}
+	if m.RemoteCache < m.MaxRemote {
+		r.add("media.remote_cache", "must be at least media.max_remote (%s), or the largest files do not fit", m.MaxRemote)
+	}
+	if m.UserFiles < 0 {
+		r.add("media.user_files", "cannot be less than 0")
+	}
+	if m.QuotaInfoURL != "" {
+		validateURL(r, "media.quota_info_url", m.QuotaInfoURL)
+	}
+	if m.PendingUploads < 1 {
+		r.add("media.pending_uploads", "must be at least 1")
+	}
+	if m.PendingLifetime <= 0 {
+		r.add("media.pending_lifetime", "must be more than 0s")
+	}
+	if m.MaxPixels < 1 || m.MaxPixels > pixelsMax {
+		r.add("media.max_pixels", "expected 1 to %d", pixelsMax)
+	}
+	for i, size := range m.Thumbnails {
+		key := fmt.Sprintf("media.thumbnails[%d]", i)
+		oneOf(r, key+".method", size.Method, "crop", "scale")
+		if size.Width < 1 || size.Width > thumbnailMax || size.Height < 1 || size.Height > thumbnailMax {
+			r.add(key, "width and height have 1 to %d pixels", thumbnailMax)
+		} else if slices.Contains(m.Thumbnails[:i], size) {
+			r.add(key, "is in the list above")
 		}
 	}
 }

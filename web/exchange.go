@@ -122,7 +122,7 @@ func (x *exchange) fail(err error) {
 	switch {
 	case errors.As(err, &told):
 		switch {
-		case told.Status == http.StatusBadGateway: // another server's failure
+		case told.Status == http.StatusBadGateway, told.Status == http.StatusGatewayTimeout: // the failure of others
 			x.log().Info("request failed elsewhere", "error", err)
 		case told.Status >= http.StatusInternalServerError:
 			x.log().Error("request failed", "error", err)

@@ -21,6 +21,7 @@ import (
 	"beep/federation"
 	"beep/keys"
 	"beep/matrix"
+	"beep/mediaapi"
 	"beep/roomserver"
 	"beep/storage"
 	"beep/syncapi"
@@ -43,6 +44,7 @@ type homeserver struct {
 	others   *others // nil for a server that is alone
 	clients  *clientapi.API
 	sync     *syncapi.API
+	media    *mediaapi.API
 	front    *web.Server
 }
 
@@ -116,6 +118,9 @@ func build(ctx context.Context, cfg *config.Config, dir *dataDir, log *slog.Logg
 		parts.Remote = directories{h.others.client}
 	}
 	h.clients = clientapi.New(parts)
+	if err := h.openMedia(); err != nil {
+		return nil, errors.Join(err, h.db.Close())
+	}
 	if h.front, err = h.listen(ctx); err != nil {
 		return nil, errors.Join(err, h.db.Close())
 	}
@@ -231,6 +236,7 @@ func (h *homeserver) clientRoutes() http.Handler {
 	})
 	h.clients.Routes(router)
 	h.sync.Routes(router)
+	h.media.Routes(router)
 	h.federation().Routes(router)
 	return router
 }
@@ -319,6 +325,7 @@ func (h *homeserver) run(ctx context.Context, hangups <-chan os.Signal) error {
 	background.Go(func() error { return h.typing.Run(below) })
 	background.Go(func() error { return h.rooms.Run(below) })
 	background.Go(func() error { return h.sync.Run(below) })
+	background.Go(func() error { return h.media.Run(below) })
 	background.Go(func() error { return h.db.Run(below) })
 	if h.others != nil {
 		background.Go(func() error { return h.others.run(below) })

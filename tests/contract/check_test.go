@@ -285,6 +285,8 @@ func TestErrata(t *testing.T) {
 			strings.Replace(flows, `{`, `{"errcode":"M_FORBIDDEN","error":"no",`, 1)),
 		"soft logout":   exchange(t, "GET "+client+"/sync", "", 401, `{"errcode":"M_UNKNOWN_TOKEN","error":"no","soft_logout":true}`),
 		"admin contact": exchange(t, "POST "+client+"/createRoom", `{}`, 403, `{"errcode":"M_RESOURCE_LIMIT_EXCEEDED","error":"full","admin_contact":"mailto:a@b.c"}`),
+		"page about a limit": exchange(t, "POST "+client+"/createRoom", `{}`, 403,
+			`{"errcode":"M_USER_LIMIT_EXCEEDED","error":"full","info_uri":"https://a.b/c","can_upgrade":true}`),
 		"current backup version": exchange(t, "PUT "+client+"/room_keys/keys?version=1", `{}`, 403,
 			`{"errcode":"M_WRONG_ROOM_KEYS_VERSION","error":"old","current_version":"2"}`),
 	}

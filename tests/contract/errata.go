@@ -101,6 +101,10 @@ var errata = []Erratum{{
 	Part: "response 4", Rule: "undeclared", At: []string{"/admin_contact"},
 	Reason: "a required parameter of M_RESOURCE_LIMIT_EXCEEDED (common error codes)",
 }, {
+	Name: "page about a limit",
+	Part: "response 403", Rule: "undeclared", At: []string{"/info_uri", "/can_upgrade"},
+	Reason: "parameters of M_USER_LIMIT_EXCEEDED (common error codes)",
+}, {
 	Name:       "current backup version",
 	Operations: []string{"PUT /_matrix/client/v3/room_keys/keys"},
 	Part:       "response 403", Rule: "undeclared", At: []string{"/current_version"},

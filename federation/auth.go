@@ -66,6 +66,15 @@ func (a *API) origin(r *http.Request) (*Origin, error) {
 	return &Origin{given.Origin, content}, nil
 }
 
+// Authenticate is the authentication of requests of other servers, for routes that are not
+// of this package. Without keys of others it admits nobody.
+func (a *API) Authenticate(r *http.Request) (*Origin, error) {
+	if a.Keys == nil {
+		return nil, matrix.Unrecognized
+	}
+	return a.origin(r)
+}
+
 // content is the body of a request as canonical JSON, which is what signatures cover.
 func (a *API) content(r *http.Request) ([]byte, error) {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/sync/singleflight"
 
 	"beep/account"
 	"beep/config"
@@ -58,11 +60,15 @@ type API struct {
 	files    *files
 	metrics  *metrics
 	arrivals *arrivals
+	cache    *cache
+	tasks    *tasks
+	fetches  singleflight.Group  // by server and id
+	fetching *semaphore.Weighted // fetches that are under way
 }
 
 // Open is the API over these parts. It makes the directory of the files, which belongs to
 // this process alone. Call [API.Run] beside it.
-func Open(o Options) (*API, error) {
+func Open(ctx context.Context, o Options) (*API, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -70,7 +76,12 @@ func Open(o Options) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the directory of media: %w", err)
 	}
-	return &API{Options: o, files: stored, metrics: newMetrics(o.Metrics), arrivals: newArrivals()}, nil
+	kept, err := o.DB.RemoteMediaBytes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &API{Options: o, files: stored, metrics: newMetrics(o.Metrics), arrivals: newArrivals(), cache: &cache{bytes: kept}, tasks: newTasks(),
+		fetching: semaphore.NewWeighted(maxFetches)}, nil
 }
 
 // Routes registers the routes for clients.
@@ -121,7 +132,8 @@ func (a *API) keep(ctx context.Context, r *received, record func(tx *storage.Tx)
 	}
 	err := a.DB.Write(ctx, record)
 	if isRefusal(err) {
-		return errors.Join(err, a.removeUnused(ctx, r.hash))
+		_, removeErr := a.removeUnused(context.WithoutCancel(ctx), r.hash)
+		return errors.Join(err, removeErr)
 	}
 	return err // what became of the transaction is perhaps not certain: the sweep will see
 }
@@ -132,13 +144,19 @@ func isRefusal(err error) bool {
 	return told || errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrExists)
 }
 
-// removeUnused removes a file that nothing needs. The caller holds its lock.
-func (a *API) removeUnused(ctx context.Context, hash string) error {
-	used, err := a.DB.UsedFiles(context.WithoutCancel(ctx), []string{hash})
+// removeIfUnused removes a file unless something needs it, and tells whether it did.
+func (a *API) removeIfUnused(ctx context.Context, hash string) (bool, error) {
+	defer a.files.lock(hash)()
+	return a.removeUnused(ctx, hash)
+}
+
+// removeUnused is removeIfUnused for a caller that holds the file's lock.
+func (a *API) removeUnused(ctx context.Context, hash string) (bool, error) {
+	used, err := a.DB.UsedFiles(ctx, []string{hash})
 	if err != nil || len(used) > 0 {
-		return err
+		return false, err
 	}
-	return a.files.remove(hash)
+	return true, a.files.remove(hash)
 }
 
 func nowMS() int64 { return time.Now().UnixMilli() }

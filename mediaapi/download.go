@@ -92,12 +92,10 @@ func (a *API) find(ctx context.Context, by *asker, server, id string) (storage.M
 	switch {
 	case !validMediaID(id) || !matrix.ValidServerName(server):
 		return m, nil, errNoMedia
-	case server == a.ServerName:
-		m, err = a.findOwn(ctx, by, id)
-	default:
-		return m, nil, errNoMedia
+	case server != a.ServerName:
+		return a.findRemote(ctx, by, server, id)
 	}
-	if err != nil {
+	if m, err = a.findOwn(ctx, by, id); err != nil {
 		return m, nil, err
 	}
 	file, err := a.files.open(m.Hash)

@@ -4,19 +4,32 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // metrics are the content repository's.
 type metrics struct {
-	uploaded prometheus.Counter
+	uploaded                 prometheus.Counter
+	fetched, refused, failed prometheus.Counter
+	kept                     prometheus.Gauge
 }
 
 func newMetrics(registry *prometheus.Registry) *metrics {
 	if registry == nil {
 		registry = prometheus.NewRegistry()
 	}
+	fetches := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "media_remote_fetches_total",
+		Help: "Files wanted from other servers that were not kept here, by what became of that.",
+	}, []string{"result"})
 	m := &metrics{
+		fetched: fetches.WithLabelValues("fetched"),
+		refused: fetches.WithLabelValues("refused"),
+		failed:  fetches.WithLabelValues("failed"),
+		kept: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "media_remote_bytes",
+			Help: "Bytes of files of other servers that are kept here, with their thumbnails.",
+		}),
 		uploaded: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "media_uploaded_bytes_total",
 			Help: "Bytes of files that users of this server have uploaded.",
 		}),
 	}
-	registry.MustRegister(m.uploaded)
+	registry.MustRegister(m.uploaded, fetches, m.kept)
 	return m
 }

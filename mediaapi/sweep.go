@@ -19,8 +19,10 @@ const (
 )
 
 // Run removes, at once and now and then, what nobody needs: URIs whose upload did not come,
-// and files that the database does not know, as a crash leaves them. It ends with ctx.
+// and files that the database does not know, as a crash leaves them. It ends with ctx,
+// and ends what is being fetched then.
 func (a *API) Run(ctx context.Context) error {
+	defer a.tasks.end()
 	ticker := time.NewTicker(expireEvery)
 	defer ticker.Stop()
 	for n := 0; ; n++ {
@@ -63,10 +65,13 @@ func (a *API) sweep(ctx context.Context) error {
 			if _, found := slices.BinarySearch(used, hash); found {
 				continue
 			}
-			if err := a.removeStray(ctx, hash); err != nil {
+			gone, err := a.removeIfUnused(ctx, hash)
+			if err != nil {
 				return err
 			}
-			removed++
+			if gone {
+				removed++
+			}
 		}
 		return nil
 	})
@@ -74,10 +79,4 @@ func (a *API) sweep(ctx context.Context) error {
 		a.Logger.Info("files that nobody needs were removed", "files", removed)
 	}
 	return err
-}
-
-// removeStray removes a file, unless somebody has come to need it meanwhile.
-func (a *API) removeStray(ctx context.Context, hash string) error {
-	defer a.files.lock(hash)()
-	return a.removeUnused(ctx, hash)
 }

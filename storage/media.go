@@ -112,14 +112,18 @@ func (q *Reader) RemoteMediaBytes(ctx context.Context) (int64, error) {
 // OldestRemoteMedia is what of other servers was not wanted for the longest time. Size counts
 // the thumbnails.
 func (q *Reader) OldestRemoteMedia(ctx context.Context, limit int) ([]Media, error) {
-	return selectAll(ctx, q, `SELECT server, media_id, hash, size + thumbnails FROM media WHERE server <> '' ORDER BY used_ts LIMIT $1`,
-		func(row scanner, m *Media) error { return row.Scan(&m.Server, &m.ID, &m.Hash, &m.Size) }, limit)
+	return selectAll(ctx, q, `SELECT server, media_id, hash, size + thumbnails FROM media WHERE server <> '' ORDER BY used_ts, server, media_id LIMIT $1`,
+		scanOldMedia, limit)
 }
 
-// DeleteMedia forgets what a URI stands for.
-func (tx *Tx) DeleteMedia(ctx context.Context, server, id string) error {
-	return tx.exec(ctx, `DELETE FROM media WHERE server = $1 AND media_id = $2`, server, id)
+// DeleteOldestRemoteMedia forgets the first n of [Reader.OldestRemoteMedia] and gives them.
+func (tx *Tx) DeleteOldestRemoteMedia(ctx context.Context, n int) ([]Media, error) {
+	return selectAll(ctx, &tx.Reader, `DELETE FROM media WHERE (server, media_id) IN (
+		SELECT server, media_id FROM media WHERE server <> '' ORDER BY used_ts, server, media_id LIMIT $1)
+		RETURNING server, media_id, hash, size + thumbnails`, scanOldMedia, n)
 }
+
+func scanOldMedia(row scanner, m *Media) error { return row.Scan(&m.Server, &m.ID, &m.Hash, &m.Size) }
 
 const thumbnailSelect = `SELECT source, width, height, method, hash, size, content_type FROM thumbnails `
 

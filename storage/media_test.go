@@ -131,7 +131,12 @@ func TestRemoteMedia(t *testing.T) {
 		equal(t, "the oldest", []string{"x/2 h2 10", "x/1 h1 13"}, oldest(5), nil)
 		write(t, db, func(tx *storage.Tx) error { return tx.UseMedia(ctx, "x", "2", 40) })
 		equal(t, "the oldest after a use", []string{"x/1 h1 13"}, oldest(1), nil)
-		write(t, db, func(tx *storage.Tx) error { return tx.DeleteMedia(ctx, "x", "1") })
+		var gone []storage.Media
+		write(t, db, func(tx *storage.Tx) (err error) {
+			gone, err = tx.DeleteOldestRemoteMedia(ctx, 1)
+			return err
+		})
+		equal(t, "the removed", []storage.Media{{Server: "x", ID: "1", Hash: "h1", Size: 13}}, gone, nil)
 		total(10)
 	})
 }
@@ -145,7 +150,7 @@ func TestThumbnailsAndFiles(t *testing.T) {
 			slices.Sort(got)
 			equal(t, "used files", append([]string{}, want...), got, err)
 		}
-		m := storage.Media{ID: "a", UserID: alice, Hash: "h1", Size: 10}
+		m := storage.Media{Server: "x", ID: "a", Hash: "h1", Size: 10}
 		thumbnail := storage.Thumbnail{Source: "h1", Width: 32, Height: 32, Method: "crop", Hash: "t1", Size: 3, ContentType: "image/png"}
 		write(t, db, func(tx *storage.Tx) error {
 			return errors.Join(
@@ -171,7 +176,10 @@ func TestThumbnailsAndFiles(t *testing.T) {
 		if _, err = db.Thumbnail(ctx, "h2", 32, 32, "crop"); !errors.Is(err, storage.ErrNotFound) {
 			t.Errorf("of an unknown image: %v", err)
 		}
-		write(t, db, func(tx *storage.Tx) error { return tx.DeleteMedia(ctx, "", "a") })
+		write(t, db, func(tx *storage.Tx) error {
+			_, err := tx.DeleteOldestRemoteMedia(ctx, 5)
+			return err
+		})
 		used("t1") // not by the thumbnail that is the image itself
 		var hashes []string
 		write(t, db, func(tx *storage.Tx) (err error) {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -295,4 +296,71 @@ func eventually(t *testing.T, what string, condition func() bool) {
 			t.Fatalf("it did not come to be that %s", what)
 		}
 	}
+}
+
+// Nobody has more fetched from other servers than their share (M09).
+func TestAttackM09RemoteMediaRate(t *testing.T) {
+	const config = "unsafe: {no_rate_limits: false}\nlimits: {rates: {remote_media: {per_second: 0.001, burst: 2}}}"
+	harness.EachOwn(t, harness.Options{Config: config}, func(t *testing.T, srv *harness.Server) {
+		alice, bob := srv.Register(t, "alice"), srv.Register(t, "bob")
+		for _, c := range []*harness.Client{alice, bob} {
+			for i := range 2 {
+				c.Get(fmt.Sprintf("%s127.0.0.1:1/m%d", downloads, i)).Fails(502, "M_UNKNOWN")
+			}
+			c.Get(downloads+"127.0.0.1:1/m3").Fails(429, "M_LIMIT_EXCEEDED")
+			c.Get(downloads+srv.Name+"/m3").Fails(404, "M_NOT_FOUND")
+		}
+	})
+}
+
+// An upload that is too large is refused before it is there, whatever it says that it is (M15).
+func TestAttackM15HugeUploads(t *testing.T) {
+	harness.EachOwn(t, harness.Options{}, func(t *testing.T, srv *harness.Server) {
+		user := srv.Register(t, "huge")
+		pending := createURI(t, user)
+		before := residentSet(t, srv)
+		for _, route := range []string{"POST /_matrix/media/v3/upload", "PUT " + pendingPath + pending} {
+			for _, kind := range []string{"image/png", "multipart/form-data; boundary=x", "application/json"} {
+				for _, chunked := range []bool{false, true} {
+					head := route + " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + user.AccessToken + "\r\nContent-Type: " + kind + "\r\n"
+					if chunked {
+						head += "Transfer-Encoding: chunked\r\n\r\n"
+					} else {
+						head += "Content-Length: " + strconv.Itoa(gigabyte) + "\r\n\r\n"
+					}
+					if got := announce(t, srv, head, endless(gigabyte, chunked)).StatusCode; got != http.StatusRequestEntityTooLarge {
+						t.Errorf("%s %s, chunked %v: status %d", route, kind, chunked, got)
+					}
+				}
+			}
+		}
+		if after := residentSet(t, srv); after > before+32<<20 {
+			t.Errorf("the memory grew from %d to %d MiB", before>>20, after>>20)
+		}
+		if left, err := os.ReadDir(filepath.Join(srv.Data(), "media", "incoming")); err != nil || len(left) > 0 {
+			t.Errorf("left on the disk: %v, %v", left, err)
+		}
+	})
+}
+
+// What could run in a browser is never shown in it, however its type is written (M13).
+func TestAttackM13ActiveContent(t *testing.T) {
+	harness.Each(t, func(t *testing.T, srv *harness.Server) {
+		alice := srv.Register(t, "alice")
+		for _, kind := range []string{
+			"text/html", "Text/HTML; x", "TEXT/HTML;charset=utf-8", "image/svg+xml", "Image/SVG+XML", "application/xml", "text/xml", "application/xhtml+xml",
+			"application/javascript", "text/plain, text/html", "image/png\ttext/html", "application/pdf", "multipart/related; boundary=x",
+		} {
+			r := alice.Get(downloads + uploadMedia(t, alice, kind, "a", []byte("<script>"))).OK()
+			if !strings.HasPrefix(r.Header.Get("Content-Disposition"), "attachment") || r.Header.Get("X-Content-Type-Options") != "nosniff" ||
+				!strings.HasPrefix(r.Header.Get("Content-Security-Policy"), "sandbox;") {
+				t.Errorf("%q: %v", kind, r.Header)
+			}
+		}
+		for _, kind := range []string{"IMAGE/PNG", "text/plain;charset=utf-8"} {
+			if r := alice.Get(downloads + uploadMedia(t, alice, kind, "a", []byte("x"))).OK(); !strings.HasPrefix(r.Header.Get("Content-Disposition"), "inline") {
+				t.Errorf("%q: %v", kind, r.Header)
+			}
+		}
+	})
 }

@@ -118,7 +118,7 @@ func build(ctx context.Context, cfg *config.Config, dir *dataDir, log *slog.Logg
 		parts.Remote = directories{h.others.client}
 	}
 	h.clients = clientapi.New(parts)
-	if err := h.openMedia(); err != nil {
+	if err := h.openMedia(ctx); err != nil {
 		return nil, errors.Join(err, h.db.Close())
 	}
 	if h.front, err = h.listen(ctx); err != nil {
@@ -237,7 +237,11 @@ func (h *homeserver) clientRoutes() http.Handler {
 	h.clients.Routes(router)
 	h.sync.Routes(router)
 	h.media.Routes(router)
-	h.federation().Routes(router)
+	others := h.federation()
+	others.Routes(router)
+	if h.others != nil {
+		mediaapi.FederationRoutes(h.media, router, others.Authenticate)
+	}
 	return router
 }
 

@@ -57,6 +57,8 @@ type Client struct {
 	options   Options
 	resolver  *resolver
 	transport *http.Transport
+	files     *http.Transport // for files, which take long: nothing else waits behind them
+	places    *http.Client    // for files that lie elsewhere
 	large     budget
 }
 
@@ -75,12 +77,15 @@ func New(o Options) (*Client, error) {
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxAnswerHeader,
 	}
+	c.files, c.places = c.transport.Clone(), c.newPlaces()
 	return c, nil
 }
 
 // Close closes the connections that are idle.
 func (c *Client) Close() {
 	c.transport.CloseIdleConnections()
+	c.files.CloseIdleConnections()
+	c.places.CloseIdleConnections()
 	c.resolver.wellKnown.http.CloseIdleConnections()
 }
 
@@ -98,6 +103,8 @@ type call struct {
 	explained bool   // a refusal with status 400 is to be passed through to clients
 	limit     int64  // of the answer, in bytes
 	timeout   time.Duration
+	// read, if not nil, reads the answer, of status 200, in place of [decode].
+	read func(ctx context.Context, resp *http.Response) error
 }
 
 // target joins a path and its last segments, which are escaped here.
@@ -148,7 +155,11 @@ func (c *Client) exchange(ctx context.Context, server string, r *call, answer an
 	if err != nil {
 		return err
 	}
-	resp, err := c.transport.RoundTrip(req)
+	transport := c.transport
+	if r.read != nil {
+		transport = c.files
+	}
+	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		return &UnreachableError{server, err}
 	}
@@ -157,6 +168,9 @@ func (c *Client) exchange(ctx context.Context, server string, r *call, answer an
 		// Without a readable body the status says enough.
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxRefusal))
 		return peerError(server, resp, body, r)
+	}
+	if r.read != nil {
+		return r.read(ctx, resp)
 	}
 	if r.limit <= largeAnswer {
 		return decode(server, resp.Body, r, answer)

@@ -1,9 +1,11 @@
 package harness
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"testing"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -32,6 +34,21 @@ func writeConfig(path string, o Options, more ...string) error {
 		return err
 	}
 	return os.WriteFile(path, merged, 0o600)
+}
+
+// Configure merges YAML into the configuration, key by key, for the server's next start.
+func (s *Server) Configure(t testing.TB, text string) {
+	t.Helper()
+	config, added := map[string]any{}, map[string]any{}
+	old, err := os.ReadFile(s.configFile())
+	if err := errors.Join(err, yaml.Unmarshal(old, &config), yaml.Unmarshal([]byte(text), &added)); err != nil {
+		t.Fatal(err)
+	}
+	merge(config, added)
+	merged, err := yaml.Marshal(config)
+	if err := errors.Join(err, os.WriteFile(s.configFile(), merged, 0o600)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // merge puts the keys of added into config, into the sections that both have.

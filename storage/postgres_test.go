@@ -287,3 +287,47 @@ func TestPoolIsBounded(t *testing.T) {
 	}
 	group.Wait()
 }
+
+// TestNewRoomIsNotReadAgainForEachEvent has a room grow that the planner knows nothing of.
+func TestNewRoomIsNotReadAgainForEachEvent(t *testing.T) {
+	const size = 200
+	db := storagetest.Open(t, storagetest.OpenPostgresURL(t))
+	grow := func(tx *storage.Tx, room, size int) {
+		t.Helper()
+		for _, text := range []string{
+			`INSERT INTO current_state (room, type, state_key, key, pos, changed, membership)
+				SELECT %[1]d, 'm.room.member', k::text, k, %[1]d + k, 0, 'join' FROM generate_series(1, %[2]d) k`,
+			`INSERT INTO events (pos, ord, room, event_id, type, state_key, sender, ts, state_before, state_after, auth, json)
+				SELECT %[1]d + k, k, %[1]d, '$' || %[1]d + k, 'm.room.member', k::text, '@a:one', 0, 0, 0, '', '' FROM generate_series(1, %[2]d) k`,
+		} {
+			if err := tx.Exec(t.Context(), fmt.Sprintf(text, room, size)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	write(t, db, func(tx *storage.Tx) error {
+		grow(tx, 1000, 7)
+		return tx.Exec(t.Context(), `ANALYZE events, current_state`)
+	})
+	write(t, db, func(tx *storage.Tx) error {
+		grow(tx, 2000, size)
+		graph, err := tx.AuthGraph(t.Context(), 2000)
+		if err != nil || len(graph) != size || graph[2001].Key != 1 {
+			t.Errorf("graph of %d events: %v, %v", len(graph), graph[2001], err)
+		}
+		ids := []string{"$1001"}
+		for i := range size {
+			ids = append(ids, fmt.Sprint("$", 2001+i))
+		}
+		places, err := tx.StatePlaces(t.Context(), 2000, ids)
+		if err != nil || len(places) != size || places["$2001"].Key != 1 {
+			t.Errorf("%d places: %v, %v", len(places), places["$2001"], err)
+		}
+		read, err := storage.Select[int](t.Context(), &tx.Reader,
+			`SELECT idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'current_state'`)
+		if read > 3*size {
+			t.Errorf("read %d rows of the current state of %d events", read, size)
+		}
+		return err
+	})
+}

@@ -133,20 +133,47 @@ type AuthNode struct {
 // their status, by position.
 func (q *Reader) AuthGraph(ctx context.Context, room int64) (map[int64]AuthNode, error) {
 	graph := map[int64]AuthNode{}
-	err := q.each(ctx, `SELECT e.pos, e.auth, e.status, COALESCE(c.key, 0) FROM events e
-		LEFT JOIN current_state c ON c.room = e.room AND c.type = e.type AND c.state_key = e.state_key
-		WHERE e.room = $1 AND e.state_key IS NOT NULL`, func(row scanner) error {
+	names := map[int64]stateName{}
+	err := q.each(ctx, `SELECT pos, auth, status, type, state_key FROM events
+		WHERE room = $1 AND state_key IS NOT NULL`, func(row scanner) error {
 		var pos int64
 		var packed []byte
 		var n AuthNode
-		err := row.Scan(&pos, &packed, &n.Status, &n.Key)
+		var name stateName
+		err := row.Scan(&pos, &packed, &n.Status, &name.eventType, &name.stateKey)
 		if err == nil {
 			n.Auth, err = unpack(packed)
 		}
-		graph[pos] = n
+		graph[pos], names[pos] = n, name
 		return err
 	}, room)
+	if err != nil {
+		return nil, err
+	}
+	numbers, err := q.stateNumbers(ctx, room)
+	for pos, n := range graph {
+		n.Key = numbers[names[pos]]
+		graph[pos] = n
+	}
 	return graph, err
+}
+
+// stateName is what a number in packed states stands for.
+type stateName struct{ eventType, stateKey string }
+
+// stateNumbers are the numbers of all types and keys of a room. Events are not joined with
+// them in SQL: of a room that grew a moment ago PostgreSQL expects next to no rows, and goes
+// through all of them for each event.
+func (q *Reader) stateNumbers(ctx context.Context, room int64) (map[stateName]int64, error) {
+	numbers := map[stateName]int64{}
+	err := q.each(ctx, `SELECT type, state_key, key FROM current_state WHERE room = $1`, func(row scanner) error {
+		var name stateName
+		var number int64
+		err := row.Scan(&name.eventType, &name.stateKey, &number)
+		numbers[name] = number
+		return err
+	}, room)
+	return numbers, err
 }
 
 // Admit gives an event that is stored as an outlier its place: its status, its order,
@@ -195,15 +222,27 @@ func (q *Reader) StatePlaces(ctx context.Context, room int64, eventIDs []string)
 	if len(eventIDs) == 0 {
 		return found, nil
 	}
-	err := q.each(ctx, `SELECT e.event_id, e.pos, e.status, COALESCE(c.key, 0) FROM events e
-		LEFT JOIN current_state c ON c.room = e.room AND c.type = e.type AND c.state_key = e.state_key
-		WHERE e.event_id = ANY($2) AND e.room = $1 AND e.state_key IS NOT NULL`, func(row scanner) error {
+	names := make(map[string]stateName, len(eventIDs))
+	err := q.each(ctx, `SELECT event_id, room, pos, status, type, state_key FROM events
+		WHERE event_id = ANY($1) AND state_key IS NOT NULL`, func(row scanner) error {
 		var id string
+		var in int64
 		var p StatePlace
-		err := row.Scan(&id, &p.Pos, &p.Status, &p.Key)
-		found[id] = p
+		var name stateName
+		err := row.Scan(&id, &in, &p.Pos, &p.Status, &name.eventType, &name.stateKey)
+		if in == room {
+			found[id], names[id] = p, name
+		}
 		return err
-	}, room, List(eventIDs))
+	}, List(eventIDs))
+	if err != nil {
+		return nil, err
+	}
+	numbers, err := q.stateNumbers(ctx, room)
+	for id, p := range found {
+		p.Key = numbers[names[id]]
+		found[id] = p
+	}
 	return found, err
 }
 

@@ -244,6 +244,9 @@ func (r *Rooms) JoinState(ctx context.Context, join *matrix.Event, omitMembers b
 		redundant = kept // who asks so does without what state has already
 	}
 	chain := authChain(nodes, append(slices.Clone(kept), int64(stored.Pos)), redundant)
+	if !omitMembers {
+		chain = append(chain, uncitedCreate(events)...)
+	}
 	others, err := r.db.EventsByPos(ctx, chain)
 	for i := range others {
 		answer.AuthChain = append(answer.AuthChain, others[i].Event)
@@ -252,6 +255,17 @@ func (r *Rooms) JoinState(ctx context.Context, join *matrix.Event, omitMembers b
 		answer.Servers, err = r.serversBefore(ctx, &stored, events)
 	}
 	return answer, err
+}
+
+// uncitedCreate is the position of the create event in a state of a room in whose version
+// no event cites it. It authorises all of them, and servers look for it in auth chains.
+func uncitedCreate(state []storage.Event) []int64 {
+	for i := range state {
+		if state[i].Version.CreateWithoutRoom() && state[i].IsState("m.room.create", "") {
+			return []int64{int64(state[i].Pos)}
+		}
+	}
+	return nil
 }
 
 // neededMembers are those whom a server is told of though it does not ask for members: who

@@ -52,3 +52,31 @@ func TestJoinStateWithoutMembers(t *testing.T) {
 		}
 	})
 }
+
+// A server that wants the members gets all that authorises the state and the join in the auth
+// chain, the create event too where no event cites it.
+func TestAuthChainOfJoin(t *testing.T) {
+	eachNetwork(t, 2, func(t *testing.T, net *network) {
+		a, b := net.at("a"), net.at("b")
+		for _, v := range []matrix.RoomVersion{"1", "6", "10", "12"} {
+			t.Run(string(v), func(t *testing.T) {
+				net.t = t
+				roomID := create(t, a.rooms, roomserver.RoomDraft{Creator: userOf("a", "alice"), Preset: "public_chat", Version: v, Name: "Planning"})
+				b.join(roomID, userOf("b", "bob"), "a")
+				join := must[*roomserver.ClientEvent](t)(b.rooms.StateEvent(t.Context(), must[roomserver.Access](t)(b.rooms.Access(t.Context(), roomID, userOf("b", "bob"))),
+					"m.room.member", userOf("b", "bob"))).Event.Event
+				answer := must[*roomserver.JoinAnswer](t)(a.rooms.JoinState(t.Context(), join, false))
+				for _, e := range append(slices.Clone(answer.State), join) {
+					closed(t, answer.AuthChain, e)
+				}
+				ids := map[string]bool{}
+				for _, e := range answer.AuthChain {
+					if ids[e.ID] {
+						t.Errorf("%s is there twice", e.ID)
+					}
+					ids[e.ID] = true
+				}
+			})
+		}
+	})
+}

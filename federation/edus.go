@@ -5,6 +5,7 @@ import (
 	stdjson "encoding/json"
 	"errors"
 	"maps"
+	"slices"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -33,13 +34,25 @@ func (a *API) eduHandlers() map[string]EDUHandler {
 	return handlers
 }
 
-// takeEDUs hands each type's EDUs to its handler; other types are ignored. It tells
-// whether there were some for one of the handlers that the API was given: they may be of
-// a kind that must not be taken in twice.
-func (a *API) takeEDUs(ctx context.Context, origin string, edus []jsontext.Value) (lasting bool, err error) {
-	byType := map[string][]stdjson.RawMessage{}
-	var types []string
-	for _, raw := range edus {
+// typedEDUs are the contents of EDUs of one type, in their order.
+type typedEDUs struct {
+	eduType  string
+	contents []stdjson.RawMessage
+}
+
+// transactionEDUs are those EDUs of a transaction that have handlers. First are the messages
+// to devices, which may have the keys of the events beside them: nobody is to hear of an
+// event before its key. Others may be about members whom the events bring.
+type transactionEDUs struct {
+	first, then []typedEDUs
+	// lasting tells that there are some for one of the handlers that the API was given: they
+	// may be of a kind that must not be taken in twice.
+	lasting bool
+}
+
+func (a *API) readEDUs(raws []jsontext.Value) *transactionEDUs {
+	var all []typedEDUs
+	for _, raw := range raws {
 		var edu struct {
 			Type    string         `json:"edu_type"`
 			Content jsontext.Value `json:"content"`
@@ -47,22 +60,36 @@ func (a *API) takeEDUs(ctx context.Context, origin string, edus []jsontext.Value
 		if json.Unmarshal(raw, &edu) != nil || edu.Content.Kind() != '{' || a.edus[edu.Type] == nil {
 			continue
 		}
-		if byType[edu.Type] == nil {
-			types = append(types, edu.Type)
+		i := slices.IndexFunc(all, func(t typedEDUs) bool { return t.eduType == edu.Type })
+		if i < 0 {
+			i, all = len(all), append(all, typedEDUs{eduType: edu.Type})
 		}
-		byType[edu.Type] = append(byType[edu.Type], stdjson.RawMessage(edu.Content))
+		all[i].contents = append(all[i].contents, stdjson.RawMessage(edu.Content))
 	}
-	for _, eduType := range types {
-		lasting = lasting || a.Parts.EDUs[eduType] != nil
-		err := a.edus[eduType](ctx, origin, byType[eduType])
+	t := &transactionEDUs{}
+	for _, typed := range all {
+		t.lasting = t.lasting || a.Parts.EDUs[typed.eduType] != nil
+		if typed.eduType == "m.direct_to_device" {
+			t.first = append(t.first, typed)
+		} else {
+			t.then = append(t.then, typed)
+		}
+	}
+	return t
+}
+
+// takeEDUs hands each type's EDUs to its handler.
+func (a *API) takeEDUs(ctx context.Context, origin string, edus []typedEDUs) error {
+	for _, typed := range edus {
+		err := a.edus[typed.eduType](ctx, origin, typed.contents)
 		var told *matrix.Error
 		if errors.As(err, &told) && told.Status < 500 {
-			web.Logger(ctx).Debug("EDUs of another server were refused", "type", eduType, "server", origin, "error", err)
+			web.Logger(ctx).Debug("EDUs of another server were refused", "type", typed.eduType, "server", origin, "error", err)
 		} else if err != nil {
-			return lasting, err
+			return err
 		}
 	}
-	return lasting, nil
+	return nil
 }
 
 func (a *API) takeTyping(ctx context.Context, origin string, contents []stdjson.RawMessage) error {

@@ -71,16 +71,19 @@ func (a *API) send(ctx context.Context, who *Origin, req *sendRequest) (*results
 	}
 	ctx, cancel := untilShutdown(ctx)
 	defer cancel()
+	edus := a.readEDUs(t.EDUs)
+	if err := a.takeEDUs(ctx, who.Server, edus.first); err != nil {
+		return nil, err
+	}
 	pdus, err := a.takePDUs(ctx, who.Server, t.PDUs)
 	if err != nil {
 		return nil, err
 	}
-	lasting, err := a.takeEDUs(ctx, who.Server, t.EDUs)
-	if err != nil {
+	if err := a.takeEDUs(ctx, who.Server, edus.then); err != nil {
 		return nil, err
 	}
 	answer, err := json.Marshal(map[string]any{"pdus": pdus})
-	if err == nil && (len(t.PDUs) > 0 || lasting) {
+	if err == nil && (len(t.PDUs) > 0 || edus.lasting) {
 		err = a.DB.Write(ctx, func(tx *storage.Tx) error {
 			return tx.AddReceived(ctx, who.Server, req.TxnID, time.Now().UnixMilli(), answer)
 		})

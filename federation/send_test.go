@@ -226,6 +226,29 @@ func TestSendQueue(t *testing.T) {
 	})
 }
 
+// TestSendKeysFirst: messages to devices are there before the events beside them, of which
+// they may have the keys; other EDUs come after the events.
+func TestSendKeysFirst(t *testing.T) {
+	var look func(eduType string)
+	handlers := map[string]federation.EDUHandler{}
+	for _, eduType := range []string{"x.other", "m.direct_to_device"} {
+		handlers[eduType] = func(context.Context, string, []json.RawMessage) error { look(eduType); return nil }
+	}
+	eachServer(t, options{edus: handlers}, func(s *server) {
+		p := s.newPeer(1)
+		p.lax = true
+		roomID := s.create(roomserver.RoomDraft{Preset: "public_chat"})
+		join := p.join(roomID, p.user("bob"))
+		message := p.event(roomID, p.user("bob"), "m.room.encrypted", nil, `{"algorithm":"x"}`, join)
+		there := map[string]bool{}
+		look = func(eduType string) { there[eduType] = s.has(message.ID) }
+		p.tell("t", jsonOf(message), `{"edu_type":"x.other","content":{}}`, `{"edu_type":"m.direct_to_device","content":{}}`)
+		if diff := cmp.Diff(map[string]bool{"m.direct_to_device": false, "x.other": true}, there); diff != "" {
+			s.t.Errorf("which came after the event (-want +got):\n%s", diff)
+		}
+	})
+}
+
 // TestSendEDUHandlers: an EDU that is refused harms nothing; one that could not be taken in
 // makes the other server come again.
 func TestSendEDUHandlers(t *testing.T) {

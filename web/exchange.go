@@ -133,6 +133,9 @@ func (x *exchange) fail(err error) {
 		x.log().Debug("client went away", "error", err)
 		told = matrix.ServiceUnavailable
 		defer func() { x.status = statusCanceled }()
+	case errors.Is(err, context.Canceled) && stopping(x.Context):
+		x.log().Info("request cut short by the stop of the server", "error", err)
+		told = matrix.ServiceUnavailable
 	default:
 		x.log().Error("request failed", "error", err)
 		told = matrix.Unknown
@@ -186,4 +189,13 @@ type stoppingKey struct{}
 func ShuttingDown(ctx context.Context) <-chan struct{} {
 	c, _ := ctx.Value(stoppingKey{}).(<-chan struct{})
 	return c
+}
+
+func stopping(ctx context.Context) bool {
+	select {
+	case <-ShuttingDown(ctx):
+		return true
+	default:
+		return false
+	}
 }

@@ -40,10 +40,8 @@ type health struct {
 }
 
 func (h *health) ready(r *http.Request) bool {
-	select {
-	case <-ShuttingDown(r.Context()):
+	if stopping(r.Context()) {
 		return false
-	default:
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), readyTime)
 	defer cancel()

@@ -308,6 +308,43 @@ func TestClientGone(t *testing.T) {
 	}
 }
 
+// TestCutShort: what the stop of the server cuts short is no failure of the server, and may
+// be asked of it again.
+func TestCutShort(t *testing.T) {
+	log := &syncBuffer{}
+	rt := NewRouter(Options{Logger: slog.New(slog.NewTextHandler(log, nil))})
+	began := make(chan struct{})
+	GET(rt, "/work", Anyone, func(ctx context.Context, _ Nobody, _ *Empty) (*Empty, error) {
+		close(began)
+		<-ShuttingDown(ctx)
+		return nil, fmt.Errorf("working: %w", context.Canceled)
+	})
+	s, stop := start(t, ServerOptions{Listeners: []Listener{{Address: "127.0.0.1:0", Handler: rt}}, DrainTime: time.Hour})
+	status := make(chan int)
+	go func() {
+		resp, err := freshClient(t, &http.Transport{}).Get("http://" + s.Addrs()[0].String() + "/work")
+		if err != nil {
+			t.Error(err)
+			close(status)
+			return
+		}
+		defer resp.Body.Close()
+		status <- resp.StatusCode
+	}()
+	<-began
+	stopped := make(chan error)
+	go func() { stopped <- stop() }()
+	if got := <-status; got != http.StatusServiceUnavailable {
+		t.Errorf("answered with %d", got)
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	if strings.Contains(log.String(), "level=ERROR") {
+		t.Errorf("logged: %s", log.String())
+	}
+}
+
 // TestOutsideOfRequests: what a context may tell has a harmless value without a request.
 func TestOutsideOfRequests(t *testing.T) {
 	ctx := t.Context()

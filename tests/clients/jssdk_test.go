@@ -5,10 +5,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	_ "embed"
+	"embed"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -36,26 +37,21 @@ var (
 	packageJSON []byte
 	//go:embed jssdk/package-lock.json
 	packageLock []byte
-	//go:embed jssdk/talk.mjs
-	talkScript []byte
+	//go:embed jssdk/*.mjs
+	scripts embed.FS
 )
 
 // TestJSSDK is a conversation of users of matrix-js-sdk, over a restart of the server.
 func TestJSSDK(t *testing.T) {
 	harness.EachOwn(t, asInstalled, func(t *testing.T, srv *harness.Server) {
-		modules, err := nodeModules()
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir := t.TempDir()
-		script := filepath.Join(dir, "talk.mjs")
-		if err := errors.Join(os.WriteFile(script, talkScript, 0o600), os.Symlink(modules, filepath.Join(dir, "node_modules"))); err != nil {
-			t.Fatal(err)
-		}
-		w := newWire(t, srv, "GET /_matrix/client/unstable/org.matrix.msc4143/rtc/transports")
-		home := httptest.NewServer(relay(w))
-		defer home.Close()
-		talk(t, srv, exec.Command("node", script, home.URL))
+		talk(t, "talk.mjs", srv)
+	})
+}
+
+// TestJSSDKEncrypted is an encrypted conversation of users of matrix-js-sdk at two servers.
+func TestJSSDKEncrypted(t *testing.T) {
+	harness.EachFederation(t, 2, asInstalled, func(t *testing.T, servers []*harness.Server) {
+		talk(t, "encrypted.mjs", servers...)
 	})
 }
 
@@ -68,10 +64,36 @@ func relay(w *wire) http.Handler {
 	}
 }
 
-// talk runs the script, restarts the server when it asks for that, and fails for each step
-// that fails, is missing or makes the SDK complain.
-func talk(t *testing.T, srv *harness.Server, cmd *exec.Cmd) {
+// command is the command that runs a script, which gets the addresses of servers. It speaks
+// with them over wires.
+func command(t *testing.T, script string, servers ...*harness.Server) *exec.Cmd {
 	t.Helper()
+	modules, err := nodeModules()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := fs.Sub(scripts, "jssdk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := errors.Join(os.CopyFS(dir, files), os.Symlink(modules, filepath.Join(dir, "node_modules"))); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{filepath.Join(dir, script)}
+	for _, srv := range servers {
+		home := httptest.NewServer(relay(newWire(t, srv, "GET /_matrix/client/unstable/org.matrix.msc4143/rtc/transports")))
+		t.Cleanup(home.Close)
+		args = append(args, home.URL)
+	}
+	return exec.Command("node", args...)
+}
+
+// talk runs a script, restarts the servers when it asks for that, and fails for each step
+// that fails, is missing or makes the SDK complain.
+func talk(t *testing.T, script string, servers ...*harness.Server) {
+	t.Helper()
+	cmd := command(t, script, servers...)
 	var complaints bytes.Buffer
 	cmd.Stderr = &complaints
 	in, inErr := cmd.StdinPipe()
@@ -88,7 +110,7 @@ func talk(t *testing.T, srv *harness.Server, cmd *exec.Cmd) {
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		switch line := lines.Text(); {
 		case line == "restart":
-			restart(t, srv, in)
+			restart(t, in, servers...)
 		case strings.HasPrefix(line, "ok "):
 			passed++
 		case strings.HasPrefix(line, "1.."):
@@ -113,11 +135,13 @@ func talk(t *testing.T, srv *harness.Server, cmd *exec.Cmd) {
 // 1.17, and that the SDK misses all the same.
 var removedRules = regexp.MustCompile(`^Missing default global override push rule \.m\.rule\.(contains_display_name|roomnotif)\n$`)
 
-// restart restarts the server and says so.
-func restart(t *testing.T, srv *harness.Server, to io.Writer) {
+// restart restarts the servers and says so.
+func restart(t *testing.T, to io.Writer, servers ...*harness.Server) {
 	t.Helper()
-	if err := errors.Join(srv.Stop(), srv.Start()); err != nil {
-		t.Error(err)
+	for _, srv := range servers {
+		if err := errors.Join(srv.Stop(), srv.Start()); err != nil {
+			t.Error(err)
+		}
 	}
 	if _, err := io.WriteString(to, "done\n"); err != nil {
 		t.Error(err)

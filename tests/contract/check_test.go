@@ -289,6 +289,9 @@ func TestErrata(t *testing.T) {
 			`{"errcode":"M_USER_LIMIT_EXCEEDED","error":"full","info_uri":"https://a.b/c","can_upgrade":true}`),
 		"current backup version": exchange(t, "PUT "+client+"/room_keys/keys?version=1", `{}`, 403,
 			`{"errcode":"M_WRONG_ROOM_KEYS_VERSION","error":"old","current_version":"2"}`),
+		"method of accepted verification": exchange(t, "GET "+client+"/rooms/!r:b/event/$e", "", 200,
+			strings.NewReplacer("m.room.message", "m.key.verification.accept", `"msgtype":"m.text","body":"hi"`,
+				`"key_agreement_protocol":"k","hash":"h","message_authentication_code":"m","short_authentication_string":["emoji"],"commitment":"c"`).Replace(event)),
 	}
 	needed := map[string]bool{}
 	for name, x := range uses {

@@ -109,6 +109,10 @@ var errata = []Erratum{{
 	Operations: []string{"PUT /_matrix/client/v3/room_keys/keys"},
 	Part:       "response 403", Rule: "undeclared", At: []string{"/current_version"},
 	Reason: "a parameter of M_WRONG_ROOM_KEYS_VERSION, described and in the examples",
+}, {
+	Name: "method of accepted verification",
+	Rule: "required", At: []string{"content/method"},
+	Reason: "required of m.key.verification.accept, and no property of it: the method stands in m.key.verification.start",
 }}
 
 func prefixed(prefix string, texts []string) []string {

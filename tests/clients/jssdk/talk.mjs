@@ -1,35 +1,12 @@
 // A conversation through matrix-js-sdk, with its own sync loop: node talk.mjs BASEURL.
-//
-// Prints a line "ok N - what" or "not ok N - what" for each step, after a line "1..N" that
-// tells how many there are. After the line "restart" it waits for a line on its input: by
-// then, the server was restarted. Warnings and errors of the SDK go to standard error.
 
-import { webcrypto } from "node:crypto";
 import { once } from "node:events";
-import { createInterface } from "node:readline";
-import { setTimeout as sleep } from "node:timers/promises";
-import { createClient, EventType, RelationType } from "matrix-js-sdk";
+import { EventType, RelationType } from "matrix-js-sdk";
+import { arrived, equal, login as loginAt, register as registerAt, restart, run, start, state, until } from "./common.mjs";
 
 const [baseUrl] = process.argv.slice(2);
-const patience = 60_000; // ms, for what has to arrive
-const password = "correct horse battery staple";
-let troubled = false; // by what the test does itself: then errors say nothing
-
-const { log: print, error: complain } = console;
-console.log = console.trace = console.debug = console.info = () => {};
-console.warn = console.error = (...what) => {
-    // The SDK adds rules that are not in the specification to every server's push rules.
-    const usual = / push rule \.org\./.test(what[0]);
-    if (!troubled && !usual) complain(...what);
-};
-
-// What the SDK asks of Node.js 20 and 22, for older ones.
-globalThis.crypto ??= webcrypto;
-Promise.withResolvers ??= () => {
-    const made = {};
-    made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));
-    return made;
-};
+const register = (name) => registerAt(baseUrl, name);
+const login = (name) => loginAt(baseUrl, name);
 
 let alice, bob, carol, roomId, first, said;
 const texts = []; // what was said, in order
@@ -80,14 +57,11 @@ const steps = {
         await until("the receipt", () => room(alice).getEventReadUpTo(bob.getUserId(), true) === first);
     },
     "the sync loops go on after a restart of the server": async () => {
-        troubled = true;
-        const input = createInterface({ input: process.stdin });
-        print("restart");
-        await once(input, "line");
-        input.close();
+        state.troubled = true;
+        await restart();
         await say(alice, "Still there?");
         await say(bob, "Still here");
-        troubled = false;
+        state.troubled = false;
     },
     "an edit is seen": async () => {
         said = await say(alice, "a slpi");
@@ -155,7 +129,7 @@ const steps = {
         equal(room(bob), null);
     },
     "a logout ends the session": async () => {
-        troubled = true;
+        state.troubled = true;
         const ended = once(bob, "Session.logged_out");
         await bob.logout(true);
         const [error] = await bob.whoami().then(() => ended, (error) => [error]);
@@ -164,27 +138,6 @@ const steps = {
     },
 };
 
-async function register(name) {
-    const anyone = createClient({ baseUrl });
-    const challenge = await anyone.registerRequest({ username: name, password }).catch((error) => error);
-    equal(challenge.httpStatus, 401);
-    const auth = { type: "m.login.dummy", session: challenge.data.session };
-    await anyone.registerRequest({ username: name, password, auth });
-}
-
-async function login(name) {
-    const identifier = { type: "m.id.user", user: name };
-    const session = await createClient({ baseUrl }).loginRequest({ type: "m.login.password", identifier, password });
-    const { access_token: accessToken, user_id: userId, device_id: deviceId } = session;
-    return createClient({ baseUrl, accessToken, userId, deviceId });
-}
-
-async function start(client, options) {
-    await client.startClient({ lazyLoadMembers: true, ...options });
-    await until("the first sync", () => client.isInitialSyncComplete());
-    return client;
-}
-
 // say sends a message and waits until both have it.
 async function say(client, body) {
     texts.push(body);
@@ -192,9 +145,6 @@ async function say(client, body) {
     await until(`"${body}"`, () => [alice, bob].every((hearer) => arrived(room(hearer).findEventById(id))));
     return id;
 }
-
-// arrived tells that an event came with a sync: what a client sends, it shows before that.
-const arrived = (event) => event?.status === null;
 
 const room = (client) => client.getRoom(roomId);
 
@@ -205,26 +155,4 @@ function heard(client) {
     return texts.map((event) => event.getContent().body);
 }
 
-async function until(what, holds) {
-    for (const end = Date.now() + patience; Date.now() < end; await sleep(20)) {
-        if (await holds()) return;
-    }
-    throw new Error(`did not arrive: ${what}`);
-}
-
-function equal(got, wanted) {
-    const [a, b] = [got, wanted].map((value) => JSON.stringify(value));
-    if (a !== b) throw new Error(`got ${a}, not ${b}`);
-}
-
-print(`1..${Object.keys(steps).length}`);
-for (const [index, [what, step]] of Object.entries(steps).entries()) {
-    try {
-        await step();
-        print(`ok ${index + 1} - ${what}`);
-    } catch (error) {
-        print(`not ok ${index + 1} - ${what}: ${error?.stack ?? error}`.replaceAll("\n", " | "));
-        process.exit(1);
-    }
-}
-process.exit(0);
+await run(steps);

@@ -35,6 +35,23 @@ func (hot *hotRoom) authorising(ctx context.Context, q *storage.Reader, names []
 	return auth, nil
 }
 
+// checkRedacted fails a redaction softly of what is in another room: it never counts, and
+// clients must not be shown redactions that do not ("Handling redactions" of the room
+// versions). [matrix.Forbidden].
+func (r *Rooms) checkRedacted(ctx context.Context, room *storage.Room, a *arrival) error {
+	if a.Redacts == "" {
+		return nil
+	}
+	known, err := r.db.KnownEvents(ctx, []string{a.Redacts})
+	if err != nil {
+		return err
+	}
+	if target, found := known[a.Redacts]; found && target.Room != room.Number {
+		return matrix.Forbidden.With("What the event redacts is in another room")
+	}
+	return nil
+}
+
 // maxEnds bounds the extremities of a room that are one server's.
 const maxEnds = matrix.MaxPrevEvents
 

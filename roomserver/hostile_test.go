@@ -226,6 +226,49 @@ func TestRefusedEventsLeaveTheRoomItsEnd(t *testing.T) {
 	})
 }
 
+// A redaction of what is in another room has no effect, and nobody sees it.
+func TestRedactionsReachNoOtherRoom(t *testing.T) {
+	eachNetwork(t, 2, func(t *testing.T, net *network) {
+		a, b := net.at("a"), net.at("b")
+		alice, bob := userOf("a", "alice"), userOf("b", "bob")
+		var rooms []string
+		for range 2 {
+			roomID := create(t, a.rooms, roomserver.RoomDraft{Creator: alice, Preset: "public_chat"})
+			b.join(roomID, bob, "a")
+			rooms = append(rooms, roomID)
+		}
+		net.deliver()
+		said := say(t, b.rooms, rooms[0], bob, "said in one room")
+		net.deliver()
+		redaction := b.forgeRedaction(rooms[1], bob, said)
+		a.get("b.test", rooms[1], redaction)
+		a.get("b.test", rooms[1], b.forge(rooms[1], bob, "m.room.message", nil, `{"body":"said after it"}`, redaction.ID))
+		if got := a.status(redaction.ID); got != storage.SoftFailed {
+			t.Errorf("the redaction has the status %d", got)
+		}
+		for i, want := range []string{"said in one room", "said after it"} {
+			if got := bodies(t, a.rooms, rooms[i], alice); !slices.Equal(got, []string{want}) {
+				t.Errorf("room %d has %q", i, got)
+			}
+		}
+	})
+}
+
+// forgeRedaction makes a redaction whatever it redacts, and tells nobody.
+func (p *peer) forgeRedaction(roomID, sender, redacts string) *matrix.Event {
+	p.net.t.Helper()
+	e := p.forge(roomID, sender, "m.room.redaction", nil, `{}`)
+	proto := &matrix.Proto{Version: e.Version, RoomID: roomID, Type: e.Type, Sender: sender, Redacts: redacts, Content: e.Content,
+		OriginServerTS: e.OriginServerTS, Depth: e.Depth}
+	for _, id := range e.PrevEvents() {
+		proto.PrevEvents = append(proto.PrevEvents, matrix.Reference{ID: id})
+	}
+	for _, id := range e.AuthEvents() {
+		proto.AuthEvents = append(proto.AuthEvents, matrix.Reference{ID: id})
+	}
+	return must[*matrix.Event](p.net.t)(p.signer.Build(proto))
+}
+
 // An event whose authorising events are not all to be had is not taken in, nor is anything
 // that hangs on it: nobody is given an auth chain with a hole (F51).
 func TestHolesInAuthChains(t *testing.T) {

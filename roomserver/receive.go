@@ -249,7 +249,7 @@ func (in *intake) follows(ctx context.Context, b *batch, a *arrival) (bool, erro
 	if a.Redacts == "" {
 		return true, nil
 	}
-	target, err := in.rooms.db.KnownEvents(ctx, []string{a.Redacts})
+	target, err := in.rooms.db.KnownIn(ctx, in.room.Number, []string{a.Redacts})
 	return len(target) > 0, err
 }
 
@@ -363,6 +363,9 @@ func (in *intake) fork(ctx context.Context, hot *hotRoom, a *arrival) error {
 		soft := r.checkEnds(ctx, hot, a.Event)
 		if soft == nil {
 			soft = r.checkCurrentState(ctx, hot, a)
+		}
+		if soft == nil {
+			soft = r.checkRedacted(ctx, &hot.room, a)
 		}
 		if soft == nil {
 			soft = in.checkPolicy(ctx, r.beginIntake(hot), a.Event.Event)

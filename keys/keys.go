@@ -53,6 +53,7 @@ type Keys struct {
 	renewal    chan struct{} // has an item when lists have to be renewed
 	fetching   turns         // for each user whose list is asked for
 	silent     silences
+	awaited    sync.Map // the users whose lists somebody has asked for in vain
 }
 
 // New makes the keys. Call [Keys.Run] beside them.

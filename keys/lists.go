@@ -108,7 +108,8 @@ func (u *UserDevices) devices() []storage.DeviceKeys {
 
 // keep stores the list of a user's devices, which was asked for when the last change had
 // the position before. If there was another since, or the user has gone, it is not kept.
-// Clients are told if it is not what was kept so far: they may know no more than that.
+// Clients are told of a list that is new to this server, as they may know an older one, and
+// of one that somebody has asked for in vain since the last update.
 func (k *Keys) keep(ctx context.Context, tx *storage.Tx, userID string, streamID int64, devices []storage.DeviceKeys, cross []storage.CrossSigningKey,
 	before stream.Pos) error {
 	now, err := tx.LockDeviceList(ctx, userID)
@@ -122,6 +123,12 @@ func (k *Keys) keep(ctx context.Context, tx *storage.Tx, userID string, streamID
 	if len(near) == 0 {
 		return tx.DropRemoteLists(ctx, k.own, []string{userID}, nil)
 	}
+	lists, err := tx.RemoteLists(ctx, near)
+	if err != nil {
+		return err
+	}
+	list, known := lists[userID]
+	_, awaited := k.awaited.Load(userID)
 	same, err := sameList(ctx, tx, userID, devices, cross)
 	if err != nil {
 		return err
@@ -129,8 +136,12 @@ func (k *Keys) keep(ctx context.Context, tx *storage.Tx, userID string, streamID
 	if err := tx.SetCrossSigningKeys(ctx, userID, cross); err != nil {
 		return err
 	}
-	if err := tx.SetRemoteDevices(ctx, userID, streamID, devices); err != nil || same {
+	if err := tx.SetRemoteDevices(ctx, userID, streamID, devices); err != nil {
 		return err
+	}
+	tx.AfterCommit(func() { k.awaited.Delete(userID) })
+	if same || known && list.Failures == 0 && !awaited {
+		return nil
 	}
 	return tx.ChangeDeviceList(ctx, userID)
 }

@@ -172,6 +172,11 @@ func (k *Keys) askServers(ctx, limited context.Context, asker string, ask map[st
 			defer mu.Unlock()
 			if err != nil {
 				found.Failures[server] = struct{}{}
+				for userID := range users {
+					if slices.Contains(near, userID) {
+						k.awaited.Store(userID, nil)
+					}
+				}
 				k.logger.Debug("another server was asked for keys and did not tell", slog.String("server", server), slog.Any("error", err))
 				return nil
 			}

@@ -216,21 +216,44 @@ func TestListIsFetchedBeforeItIsNeeded(t *testing.T) {
 			}
 		}
 		told(true, "at the first update", func() { update(t, k, "B", 5, 4) })
-		told(true, "when the list is there", func() { renewed(t, k, db) })
+		told(false, "when the list is there", func() { renewed(t, k, db) })
 		p.down = true
 		told(false, "when it is asked for", func() {
 			if got := bobs(t, k); !slices.Equal(got, []string{"B"}) {
 				t.Errorf("while the server is down bob has %v", got)
 			}
 		})
-		p.down = false
-		told(true, "of a gap", func() { update(t, k, "B", 7, 6) })
-		told(false, "of a list that is what it was", func() { renewed(t, k, db) })
+		again := func(want bool, deviceID string) {
+			t.Helper()
+			p.down = true
+			told(true, "of a gap", func() { update(t, k, deviceID, p.stream+2, p.stream+1) })
+			bobs(t, k)
+			p.down = false
+			p.devices[deviceID], p.stream = theirKeys(bob, deviceID), p.stream+2
+			told(want, "after "+deviceID+" was asked for in vain", func() { renewed(t, k, db) })
+		}
+		again(true, "C")
+		again(false, "C")
 		p.master = masterKey(t, bob)
-		update(t, k, "B", 9, 8)
-		told(true, "of another master key", func() { renewed(t, k, db) })
-		if got := p.questions(); !slices.Equal(got, []string{"devices", "devices", "devices"}) {
-			t.Errorf("asked were %v", got)
+		again(true, "C")
+		write(t, db, func(tx *storage.Tx) error {
+			return errors.Join(tx.MarkStale(t.Context(), bob), tx.PostponeRenewal(t.Context(), bob, 1, 0))
+		})
+		p.devices["D"] = theirKeys(bob, "D")
+		told(true, "after failures", func() { renewed(t, k, db) })
+	})
+}
+
+// Clients hear of a list that is asked for the first time: they may know an older one.
+func TestClientsHearOfNewLists(t *testing.T) {
+	eachKeys(t, func(t *testing.T, k *keys.Keys, db *storage.DB, _ *peer) {
+		before := db.Clock.Current()
+		bobs(t, k)
+		after := db.Clock.Current()
+		bobs(t, k)
+		users, err := db.DeviceListsSince(t.Context(), alice, []int64{1}, before, after)
+		if err != nil || !slices.Equal(users, []string{bob}) || db.Clock.Current() != after {
+			t.Errorf("clients are told of %v, %v", users, err)
 		}
 	})
 }

@@ -29,7 +29,7 @@ func (k *Keys) keptLists(ctx, limited context.Context, near []string) ([]string,
 	for _, userID := range missing {
 		group.Go(func() error {
 			err := k.fetch(limited, userID)
-			if _, ok := errors.AsType[*noAnswer](err); ok || limited.Err() != nil {
+			if _, ok := errors.AsType[*noAnswer](err); ok || err != nil && limited.Err() != nil {
 				k.logger.Debug("a list of devices could not be fetched", slog.String("user", userID), slog.Any("error", err))
 				return nil
 			}

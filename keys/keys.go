@@ -48,6 +48,7 @@ type Keys struct {
 	// claiming is held while keys are given out: on PostgreSQL two transactions would wait
 	// for each other that lock the same devices in a different order.
 	claiming   sync.Mutex
+	dropped    drops
 	federation bool
 	remote     Remote
 	renewal    chan struct{} // has an item when lists have to be renewed

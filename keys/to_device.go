@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	stdjson "encoding/json"
+	"log/slog"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -17,6 +19,12 @@ import (
 const (
 	// maxMessage bounds the content of a message, in bytes.
 	maxMessage = 64 << 10
+	// maxWaiting is how many messages may wait for one device, and maxWaitingBytes how much
+	// in all. What comes beyond that is dropped.
+	maxWaiting      = 10_000
+	maxWaitingBytes = 64 << 20
+	// dropsEvery is how often at most the log has a line of what was dropped.
+	dropsEvery = time.Minute
 	// maxServers is how many other servers a message may be for.
 	maxServers = 1000
 	// allDevices stands for all devices of a user.
@@ -76,6 +84,7 @@ func (k *Keys) deliver(ctx context.Context, list []*ToDevice) error {
 		return err
 	}
 	return k.db.Write(ctx, func(tx *storage.Tx) error {
+		var batches [][]storage.ToDeviceMessage
 		for _, m := range list {
 			txn := storage.ToDeviceTxn{Sender: m.Sender, DeviceID: m.DeviceID, Type: m.Type, TxnID: m.TxnID}
 			isNew, err := tx.AddToDeviceTxn(ctx, txn, time.Now().UnixMilli())
@@ -85,18 +94,17 @@ func (k *Keys) deliver(ctx context.Context, list []*ToDevice) error {
 			if !isNew {
 				continue
 			}
-			if err := tx.AddToDevice(ctx, m.address(reachable)); err != nil {
-				return err
-			}
+			batches = append(batches, m.address(reachable))
 			if err := k.sendTheirs(ctx, tx, m); err != nil {
 				return err
 			}
 		}
-		return nil
+		return tx.AddToDevice(ctx, batches)
 	})
 }
 
-// reachable are the devices of the users of this server whom messages are for.
+// reachable are the devices of the users of this server whom messages are for, but for
+// those for which too much waits already.
 func (k *Keys) reachable(ctx context.Context, list []*ToDevice) (map[string][]string, error) {
 	users := map[string]bool{}
 	for _, m := range list {
@@ -106,11 +114,49 @@ func (k *Keys) reachable(ctx context.Context, list []*ToDevice) (map[string][]st
 			}
 		}
 	}
-	return k.db.Reachable(ctx, slices.Collect(maps.Keys(users)))
+	queues, err := k.db.ToDeviceQueues(ctx, slices.Collect(maps.Keys(users)))
+	reachable := make(map[string][]string, len(users))
+	for _, w := range queues {
+		if w.Messages < maxWaiting && w.Bytes < maxWaitingBytes {
+			reachable[w.UserID] = append(reachable[w.UserID], w.DeviceID)
+			continue
+		}
+		for _, m := range list {
+			if m.isFor(w.UserID, w.DeviceID) {
+				k.dropped.note(k.logger, time.Now(), w)
+			}
+		}
+	}
+	return reachable, err
 }
 
-// address makes a message for each device. Devices that do not exist get none, and neither
-// do those for which too many wait already.
+// isFor tells whether there is a message for a device.
+func (m *ToDevice) isFor(userID, deviceID string) bool {
+	contents := m.Messages[userID]
+	return contents[deviceID] != nil || contents[allDevices] != nil
+}
+
+// drops counts the messages that are dropped, to tell of them now and then.
+type drops struct {
+	mu    sync.Mutex
+	n     int
+	quiet time.Time // until then
+}
+
+// note counts a message for a device for which too much waits.
+func (d *drops) note(logger *slog.Logger, now time.Time, w storage.ToDeviceQueue) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.n++
+	if now.Before(d.quiet) {
+		return
+	}
+	logger.Warn("messages for devices that do not fetch them are dropped", slog.Int("dropped", d.n), slog.String("user", w.UserID),
+		slog.String("device", w.DeviceID), slog.Int64("waiting", w.Messages), slog.Int64("bytes", w.Bytes))
+	d.n, d.quiet = 0, now.Add(dropsEvery)
+}
+
+// address makes a message for each device that is reachable.
 func (m *ToDevice) address(reachable map[string][]string) []storage.ToDeviceMessage {
 	var list []storage.ToDeviceMessage
 	for userID, contents := range m.Messages {

@@ -312,7 +312,7 @@ func TestToDevice(t *testing.T) {
 		var positions []stream.Pos
 		for i := range 3 {
 			write(t, db, func(tx *storage.Tx) error {
-				return tx.AddToDevice(ctx, []storage.ToDeviceMessage{message("A", fmt.Sprintf(`{"n":%d}`, i)), message("B", `{}`)})
+				return tx.AddToDevice(ctx, [][]storage.ToDeviceMessage{{message("A", fmt.Sprintf(`{"n":%d}`, i)), message("B", `{}`)}})
 			})
 			positions = append(positions, db.Clock.Current())
 		}
@@ -360,26 +360,45 @@ func TestToDevice(t *testing.T) {
 	})
 }
 
-func TestReachable(t *testing.T) {
+// The queue of a device is as large as what is in it, whatever comes and goes.
+func TestToDeviceQueues(t *testing.T) {
 	storagetest.Each(t, func(t *testing.T, db *storage.DB) {
 		ctx := t.Context()
 		insertDevices(t, db, "@a:x", "A", "B")
 		insertDevices(t, db, "@b:x", "A")
-		write(t, db, func(tx *storage.Tx) error {
-			rows := make([][]any, storage.MaxToDevice)
-			for i := range rows {
-				rows[i] = []any{"@a:x", "B", int64(i + 1), "@s:x", "m.t", "{}"}
+		type queues = map[string][2]int64
+		check := func(want queues) {
+			t.Helper()
+			got := queues{}
+			all, err := db.ToDeviceQueues(ctx, []string{"@a:x", "@b:x", "@unknown:x"})
+			for _, w := range all {
+				got[w.UserID+w.DeviceID] = [2]int64{w.Messages, w.Bytes}
 			}
-			return tx.ExecEach(ctx, `INSERT INTO to_device (user_id, device_id, pos, sender, type, content) VALUES ($1, $2, $3, $4, $5, $6)`, rows)
-		})
-		got, err := db.Reachable(ctx, []string{"@a:x", "@b:x", "@unknown:x"})
-		if diff := cmp.Diff(map[string][]string{"@a:x": {"A"}, "@b:x": {"A"}}, got); diff != "" || err != nil {
-			t.Error(diff, err)
+			if diff := cmp.Diff(want, got); diff != "" || err != nil {
+				t.Error(diff, err)
+			}
 		}
-		write(t, db, func(tx *storage.Tx) error { return tx.DeleteToDevice(ctx, "@a:x", "B", 1) })
-		if got, err := db.Reachable(ctx, []string{"@a:x"}); len(got["@a:x"]) != 2 || err != nil {
-			t.Errorf("with room for one more: %v, %v", got, err)
+		message := func(userID, deviceID, content string) storage.ToDeviceMessage {
+			return storage.ToDeviceMessage{UserID: userID, DeviceID: deviceID, Sender: "@s:x", Type: "m.t", Content: json.RawMessage(content)}
 		}
+		check(queues{"@a:xA": {}, "@a:xB": {}, "@b:xA": {}})
+		var first stream.Pos
+		for range 3 {
+			write(t, db, func(tx *storage.Tx) error {
+				return tx.AddToDevice(ctx, [][]storage.ToDeviceMessage{
+					{message("@a:x", "A", `{}`), message("@b:x", "A", `{"x":"ü"}`)}, nil, {message("@a:x", "A", `{"a":1}`)},
+				})
+			})
+			if first == 0 {
+				first = db.Clock.Current()
+			}
+		}
+		check(queues{"@a:xA": {6, 3 * (7 + 2 + 7 + 7)}, "@a:xB": {}, "@b:xA": {3, 3 * (7 + 10)}})
+		write(t, db, func(tx *storage.Tx) error { return tx.DeleteToDevice(ctx, "@a:x", "A", first) })
+		write(t, db, func(tx *storage.Tx) error { return tx.DeleteToDevice(ctx, "@a:x", "A", first) })
+		check(queues{"@a:xA": {4, 2 * (7 + 2 + 7 + 7)}, "@a:xB": {}, "@b:xA": {3, 3 * (7 + 10)}})
+		write(t, db, func(tx *storage.Tx) error { return tx.DeleteDeviceKeys(ctx, "@b:x", []string{"A"}) })
+		check(queues{"@a:xA": {4, 2 * (7 + 2 + 7 + 7)}, "@a:xB": {}, "@b:xA": {}})
 	})
 }
 

@@ -1,8 +1,11 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 
 	"beep/stream"
 )
@@ -37,50 +40,83 @@ func (q *Reader) HasToDevice(ctx context.Context, userID, deviceID string, upTo 
 		scanValue[bool], userID, deviceID, upTo)
 }
 
-// MaxToDevice is how many messages may wait for one device.
-const MaxToDevice = 10_000
-
-// Reachable are the devices of the users, by user, that have room for another message.
-func (q *Reader) Reachable(ctx context.Context, userIDs []string) (map[string][]string, error) {
-	found := make(map[string][]string, len(userIDs))
-	if len(userIDs) == 0 {
-		return found, nil
-	}
-	err := q.each(ctx, `SELECT d.user_id, d.device_id FROM devices d WHERE d.user_id = ANY($1) AND NOT EXISTS (
-		SELECT 1 FROM to_device t WHERE t.user_id = d.user_id AND t.device_id = d.device_id ORDER BY t.pos LIMIT 1 OFFSET $2)`,
-		func(row scanner) error {
-			var userID, deviceID string
-			err := row.Scan(&userID, &deviceID)
-			found[userID] = append(found[userID], deviceID)
-			return err
-		}, List(userIDs), MaxToDevice-1)
-	return found, err
+// ToDeviceQueue is what waits for a device.
+type ToDeviceQueue struct {
+	UserID   string
+	DeviceID string
+	Messages int64
+	Bytes    int64 // of their senders, types and contents
 }
 
-// AddToDevice stores messages for devices of this server, no two for one device, and tells
-// these. Pos of the messages is not looked at.
-func (tx *Tx) AddToDevice(ctx context.Context, messages []ToDeviceMessage) error {
-	if len(messages) == 0 {
-		return nil
+// ToDeviceQueues are the queues of all devices of the users, empty ones too.
+func (q *Reader) ToDeviceQueues(ctx context.Context, userIDs []string) ([]ToDeviceQueue, error) {
+	if len(userIDs) == 0 {
+		return nil, nil
 	}
-	pos := tx.Reserve()
-	rows := make([][]any, len(messages))
-	entry := ToDevice{Devices: make(map[string][]string, len(messages))}
-	for i, m := range messages {
-		rows[i] = []any{m.UserID, m.DeviceID, pos, m.Sender, m.Type, string(m.Content)}
-		entry.Devices[m.UserID] = append(entry.Devices[m.UserID], m.DeviceID)
+	return selectAll(ctx, q, `SELECT d.user_id, d.device_id, COALESCE(w.messages, 0), COALESCE(w.bytes, 0) FROM devices d
+		LEFT JOIN to_device_queues w ON w.user_id = d.user_id AND w.device_id = d.device_id WHERE d.user_id = ANY($1)`,
+		func(row scanner, w *ToDeviceQueue) error {
+			return row.Scan(&w.UserID, &w.DeviceID, &w.Messages, &w.Bytes)
+		}, List(userIDs))
+}
+
+// AddToDevice stores messages for devices of this server, and tells these. No two of one
+// batch are for one device. Pos of the messages is not looked at. It is called once in a
+// transaction: no two transactions lock devices in another order.
+func (tx *Tx) AddToDevice(ctx context.Context, batches [][]ToDeviceMessage) error {
+	type device struct{ userID, deviceID string }
+	grown := map[device]*ToDeviceQueue{}
+	var rows [][]any
+	for _, batch := range batches {
+		if len(batch) == 0 {
+			continue
+		}
+		pos := tx.Reserve()
+		entry := ToDevice{Devices: make(map[string][]string, len(batch))}
+		for _, m := range batch {
+			rows = append(rows, []any{m.UserID, m.DeviceID, pos, m.Sender, m.Type, string(m.Content)})
+			entry.Devices[m.UserID] = append(entry.Devices[m.UserID], m.DeviceID)
+			w := grown[device{m.UserID, m.DeviceID}]
+			if w == nil {
+				w = &ToDeviceQueue{UserID: m.UserID, DeviceID: m.DeviceID}
+				grown[device{m.UserID, m.DeviceID}] = w
+			}
+			w.Messages++
+			w.Bytes += int64(len(m.Sender) + len(m.Type) + len(m.Content))
+		}
+		tx.Publish(stream.Entry{Pos: pos, Kind: stream.ToDevice, Value: entry, Size: 100 * len(batch)})
 	}
 	err := tx.execEach(ctx, `INSERT INTO to_device (user_id, device_id, pos, sender, type, content) VALUES ($1, $2, $3, $4, $5, $6)`, rows)
 	if err != nil {
 		return err
 	}
-	tx.Publish(stream.Entry{Pos: pos, Kind: stream.ToDevice, Value: entry, Size: 100 * len(messages)})
-	return nil
+	queues := slices.SortedFunc(maps.Values(grown), func(a, b *ToDeviceQueue) int {
+		return cmp.Or(cmp.Compare(a.UserID, b.UserID), cmp.Compare(a.DeviceID, b.DeviceID))
+	})
+	rows = rows[:0]
+	for _, w := range queues {
+		rows = append(rows, []any{w.UserID, w.DeviceID, w.Messages, w.Bytes})
+	}
+	return tx.execEach(ctx, `INSERT INTO to_device_queues (user_id, device_id, messages, bytes) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (user_id, device_id) DO UPDATE SET messages = to_device_queues.messages + excluded.messages,
+			bytes = to_device_queues.bytes + excluded.bytes`, rows)
 }
 
 // DeleteToDevice removes the messages for a device up to a position: it has got them.
 func (tx *Tx) DeleteToDevice(ctx context.Context, userID, deviceID string, upTo stream.Pos) error {
-	return tx.exec(ctx, `DELETE FROM to_device WHERE user_id = $1 AND device_id = $2 AND pos <= $3`, userID, deviceID, upTo)
+	var messages, bytes int64
+	err := tx.each(ctx, `DELETE FROM to_device WHERE user_id = $1 AND device_id = $2 AND pos <= $3
+		RETURNING OCTET_LENGTH(sender) + OCTET_LENGTH(type) + OCTET_LENGTH(content)`, func(row scanner) error {
+		var size int64
+		err := row.Scan(&size)
+		messages, bytes = messages+1, bytes+size
+		return err
+	}, userID, deviceID, upTo)
+	if err != nil || messages == 0 {
+		return err
+	}
+	return tx.exec(ctx, `UPDATE to_device_queues SET messages = messages - $1, bytes = bytes - $2 WHERE user_id = $3 AND device_id = $4`,
+		messages, bytes, userID, deviceID)
 }
 
 // ToDeviceTxn names what was sent: by a client's device with a transaction id, or, with

@@ -6,13 +6,14 @@
 # make fuzz     each fuzz target for FUZZTIME
 # make simulate simulations of several servers from SEEDS seeds, the first one FROM, in
 #               PROCESSES processes; the traces of those that fail, or of a single one, to TRACES
-# make crash    CRASH_CYCLES kills of the server on each database
+# make crash    CRASH_CYCLES kills of the server on each database, and CRASH_CLAIMS one-time keys claimed meanwhile
 # make sytest   SyTest, checked out in SYTEST
 # make clean    without what make has built
 
 GO = go
 FUZZTIME = 10s
 CRASH_CYCLES = 100
+CRASH_CLAIMS = 100000
 SYTEST = ../sytest
 DEMO =
 SEEDS = 2000
@@ -65,7 +66,7 @@ simulate:
 		xargs -P $(PROCESSES) -I@part@ env SIMULATION_PART=@part@ $(CURDIR)/simulation.test -test.run '^TestSeeds$$' -test.timeout 0
 
 crash:
-	CRASH_CYCLES=$(CRASH_CYCLES) $(GO) test -count 1 -timeout 0 -v ./tests/crash
+	CRASH_CYCLES=$(CRASH_CYCLES) CRASH_CLAIMS=$(CRASH_CLAIMS) $(GO) test -count 1 -timeout 0 -v ./tests/crash
 
 sytest: build
 	HOMESERVER=$(CURDIR)/homeserver sytest/run.sh --whitelist sytest/expected-pass.txt \

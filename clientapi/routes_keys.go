@@ -27,4 +27,11 @@ func (a *API) keyRoutes(rt *web.Router) {
 	web.GET(rt, all, a.user, a.backedUp, other, web.Also(room))
 	web.GET(rt, session, a.user, a.backedUpSession, other)
 	web.DELETE(rt, all, a.user, a.deleteBackedUp, other, web.Also(room, session))
+
+	const dehydrated = "/_matrix/client/unstable/org.matrix.msc3814.v1/dehydrated_device"
+	web.PUT(rt, dehydrated, a.user, a.dehydrate, other)
+	web.GET(rt, dehydrated, a.user, a.dehydrated, other)
+	web.DELETE(rt, dehydrated, a.user, a.removeDehydrated, other)
+	web.GET(rt, dehydrated+"/{deviceID}/events", a.user, a.dehydratedEvents, other)
+	web.POST(rt, dehydrated+"/{deviceID}/events", a.user, a.postDehydratedEvents, other, web.OptionalBody())
 }

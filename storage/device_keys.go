@@ -73,6 +73,7 @@ func (tx *Tx) DeleteDeviceKeys(ctx context.Context, userID string, deviceIDs []s
 		`DELETE FROM device_keys WHERE user_id = $1 AND device_id = ANY($2)`,
 		`DELETE FROM to_device WHERE user_id = $1 AND device_id = ANY($2)`,
 		`DELETE FROM to_device_queues WHERE user_id = $1 AND device_id = ANY($2)`,
+		`DELETE FROM dehydrated_devices WHERE user_id = $1 AND device_id = ANY($2)`,
 		`DELETE FROM to_device_txns WHERE sender = $1 AND device_id = ANY($2)`,
 	} {
 		if err := tx.exec(ctx, text, userID, List(deviceIDs)); err != nil {

@@ -28,8 +28,8 @@ func (k *Keys) keptLists(ctx, limited context.Context, near []string) ([]string,
 	var group errgroup.Group
 	for _, userID := range missing {
 		group.Go(func() error {
-			err := k.fetch(limited, userID)
-			if _, ok := errors.AsType[*noAnswer](err); ok || err != nil && limited.Err() != nil {
+			err := k.fetch(ctx, limited, userID)
+			if _, ok := errors.AsType[*noAnswer](err); ok {
 				k.logger.Debug("a list of devices could not be fetched", slog.String("user", userID), slog.Any("error", err))
 				return nil
 			}
@@ -69,11 +69,12 @@ func (e *noAnswer) silent() bool {
 }
 
 // fetch has the list of a user of another server kept. One at a time asks for it, and who
-// had to wait finds it there. [*noAnswer]: the other server did not give it.
-func (k *Keys) fetch(ctx context.Context, userID string) error {
-	done, err := k.fetching.take(ctx, userID)
+// had to wait finds it there. It waits as long as limited says. [*noAnswer]: the other
+// server did not give it.
+func (k *Keys) fetch(ctx, limited context.Context, userID string) error {
+	done, err := k.fetching.take(limited, userID)
 	if err != nil {
-		return err
+		return &noAnswer{err}
 	}
 	defer done()
 	if _, missing, err := k.splitLists(ctx, []string{userID}); err != nil || len(missing) == 0 {
@@ -83,7 +84,7 @@ func (k *Keys) fetch(ctx context.Context, userID string) error {
 	if err != nil {
 		return err
 	}
-	answer, err := k.remote.UserDevices(ctx, userID)
+	answer, err := k.remote.UserDevices(limited, userID)
 	if err != nil {
 		return &noAnswer{err}
 	}

@@ -147,7 +147,7 @@ func (k *Keys) renewSome(ctx context.Context, now time.Time) (int, error) {
 func (k *Keys) renewOne(ctx context.Context, list storage.RemoteList, now time.Time) error {
 	server := matrix.ServerOf(list.UserID)
 	if !k.silent.since(server, now) {
-		err := k.fetch(ctx, list.UserID)
+		err := k.fetch(ctx, ctx, list.UserID)
 		none, ok := errors.AsType[*noAnswer](err)
 		if !ok || ctx.Err() != nil {
 			return err

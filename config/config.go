@@ -344,7 +344,7 @@ type Media struct {
 	Thumbnails []ThumbnailSize `yaml:"thumbnails"`
 
 	// The largest image of which thumbnails are made, in pixels. A thumbnail takes up to
-	// 8 bytes of memory for each of them while it is made, all that are being made
+	// 16 bytes of memory for each of them while it is made, all that are being made
 	// together no more than the largest alone.
 	MaxPixels int `yaml:"max_pixels"`
 }

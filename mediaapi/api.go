@@ -64,6 +64,8 @@ type API struct {
 	tasks    *tasks
 	fetches  singleflight.Group  // by server and id
 	fetching *semaphore.Weighted // fetches that are under way
+	making   singleflight.Group  // thumbnails, by image and size
+	decoding *semaphore.Weighted // pixels of images that are in memory
 }
 
 // Open is the API over these parts. It makes the directory of the files, which belongs to
@@ -81,7 +83,7 @@ func Open(ctx context.Context, o Options) (*API, error) {
 		return nil, err
 	}
 	return &API{Options: o, files: stored, metrics: newMetrics(o.Metrics), arrivals: newArrivals(), cache: &cache{bytes: kept}, tasks: newTasks(),
-		fetching: semaphore.NewWeighted(maxFetches)}, nil
+		fetching: semaphore.NewWeighted(maxFetches), decoding: semaphore.NewWeighted(int64(o.Config.MaxPixels))}, nil
 }
 
 // Routes registers the routes for clients.
@@ -101,6 +103,8 @@ func (a *API) Routes(rt *web.Router) {
 		web.Also(client+"/download/{serverName}/{mediaID}/{fileName}"))
 	web.GET(rt, media+"/download/{serverName}/{mediaID}", web.Anyone, a.downloadOpenly, download, waits,
 		web.Also(media+"/download/{serverName}/{mediaID}/{fileName}"))
+	web.GET(rt, client+"/thumbnail/{serverName}/{mediaID}", a.Accounts.Authenticate, a.userThumbnail, download, waits)
+	web.GET(rt, media+"/thumbnail/{serverName}/{mediaID}", web.Anyone, a.openThumbnail, download, waits)
 }
 
 // uploader is the authentication of those who may upload: neither guests nor suspended

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"strconv"
@@ -98,8 +99,19 @@ func (a *API) find(ctx context.Context, by *asker, server, id string) (storage.M
 	if m, err = a.findOwn(ctx, by, id); err != nil {
 		return m, nil, err
 	}
-	file, err := a.files.open(m.Hash)
+	file, err := a.openFile(m.Hash)
 	return m, file, err
+}
+
+// openFile opens a file that the database knows. If it is gone all the same, somebody has
+// removed it behind the server's back, or it had to make room in this moment.
+func (a *API) openFile(hash string) (*os.File, error) {
+	file, err := a.files.open(hash)
+	if errors.Is(err, fs.ErrNotExist) {
+		a.Logger.Warn("a file of media is missing", "hash", hash)
+		return nil, errNoMedia.Because(err)
+	}
+	return file, err
 }
 
 // findOwn finds a file of this server, and waits a while for one that is to be uploaded.

@@ -19,6 +19,9 @@ func FederationRoutes[C any](a *API, rt *web.Router, origin func(*http.Request) 
 	web.GET(rt, media+"/download/{mediaID}", origin, func(ctx context.Context, _ C, req *serverDownloadRequest) (*web.Raw, error) {
 		return a.serverDownload(ctx, req)
 	}, web.Limit("federation"), web.LongPoll())
+	web.GET(rt, media+"/thumbnail/{mediaID}", origin, func(ctx context.Context, _ C, req *serverThumbnailRequest) (*web.Raw, error) {
+		return a.serverThumbnail(ctx, req)
+	}, web.Limit("federation"), web.LongPoll())
 }
 
 type serverDownloadRequest struct {
@@ -34,6 +37,20 @@ func (a *API) serverDownload(ctx context.Context, req *serverDownloadRequest) (*
 		return nil, err
 	}
 	return inParts(file, &m, disposition(m.ContentType, m.Name)), nil
+}
+
+type serverThumbnailRequest struct {
+	MediaID string `path:"mediaID"`
+	thumbnailQuery
+}
+
+// serverThumbnail is GET /_matrix/federation/v1/media/thumbnail/{mediaId}.
+func (a *API) serverThumbnail(ctx context.Context, req *serverThumbnailRequest) (*web.Raw, error) {
+	m, file, err := a.findThumbnail(ctx, &asker{proven: true, wait: waitFor(req.TimeoutMS)}, a.ServerName, req.MediaID, &req.thumbnailQuery)
+	if err != nil {
+		return nil, err
+	}
+	return inParts(file, m, thumbnailDisposition(m)), nil
 }
 
 // inParts is a file as other servers get it: the first part is for what is known of it, which

@@ -70,6 +70,12 @@ func (f *files) receive(from io.Reader) (*received, error) {
 	return r, nil
 }
 
+// hashOf names a file of this content.
+func hashOf(content []byte) string {
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:])
+}
+
 // discard removes what was not kept. What cannot be removed goes with the next start.
 func (r *received) discard() { _ = os.Remove(r.path) }
 

@@ -7,6 +7,7 @@ type metrics struct {
 	uploaded                 prometheus.Counter
 	fetched, refused, failed prometheus.Counter
 	kept                     prometheus.Gauge
+	made, unsupported        prometheus.Counter
 }
 
 func newMetrics(registry *prometheus.Registry) *metrics {
@@ -17,10 +18,16 @@ func newMetrics(registry *prometheus.Registry) *metrics {
 		Name: "media_remote_fetches_total",
 		Help: "Files wanted from other servers that were not kept here, by what became of that.",
 	}, []string{"result"})
+	thumbnails := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "media_thumbnails_total",
+		Help: "Thumbnails that were made, and images of which none can be made.",
+	}, []string{"result"})
 	m := &metrics{
-		fetched: fetches.WithLabelValues("fetched"),
-		refused: fetches.WithLabelValues("refused"),
-		failed:  fetches.WithLabelValues("failed"),
+		made:        thumbnails.WithLabelValues("made"),
+		unsupported: thumbnails.WithLabelValues("unsupported"),
+		fetched:     fetches.WithLabelValues("fetched"),
+		refused:     fetches.WithLabelValues("refused"),
+		failed:      fetches.WithLabelValues("failed"),
 		kept: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "media_remote_bytes",
 			Help: "Bytes of files of other servers that are kept here, with their thumbnails.",
@@ -30,6 +37,6 @@ func newMetrics(registry *prometheus.Registry) *metrics {
 			Help: "Bytes of files that users of this server have uploaded.",
 		}),
 	}
-	registry.MustRegister(m.uploaded, fetches, m.kept)
+	registry.MustRegister(m.uploaded, fetches, m.kept, thumbnails)
 	return m
 }

@@ -3,6 +3,8 @@ package federation
 import (
 	"bytes"
 	"fmt"
+	"image"
+	"image/png"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -105,6 +107,31 @@ func TestRemoteMediaHasABound(t *testing.T) {
 		bob.Get(downloads+large).Fails(502, "M_TOO_LARGE")
 		if r := bob.Get(downloads + own).OK(); !bytes.Equal(r.Body, bytes.Repeat([]byte("own"), 1000)) {
 			t.Errorf("the own file is %.20q", r.Body)
+		}
+	})
+}
+
+// Thumbnails of another server's images are made here.
+func TestThumbnailsOfAnotherServer(t *testing.T) {
+	harness.EachFederation(t, 2, harness.Options{}, func(t *testing.T, servers []*harness.Server) {
+		alice, bob := servers[0].Register(t, "alice"), servers[1].Register(t, "bob")
+		var picture bytes.Buffer
+		if err := png.Encode(&picture, image.NewRGBA(image.Rect(0, 0, 200, 100))); err != nil {
+			t.Fatal(err)
+		}
+		uri, text := share(t, alice, picture.String()), share(t, alice, "text")
+		get := func(uri string) *harness.Response {
+			return bob.Get("/_matrix/client/v1/media/thumbnail/"+uri, "width", "96", "height", "96", "method", "crop")
+		}
+		for range 2 {
+			config, kind, err := image.DecodeConfig(bytes.NewReader(get(uri).OK().Body))
+			if err != nil || kind != "png" || config.Width != 96 || config.Height != 96 {
+				t.Errorf("%s %+v, %v", kind, config, err)
+			}
+			get(text).Fails(400, "M_UNKNOWN")
+		}
+		if n := kept(t, servers[1]); n != 3 {
+			t.Errorf("%d files are kept", n)
 		}
 	})
 }

@@ -110,7 +110,10 @@ func (s *Server) Request(method, uri string, content []byte, authorization ...st
 	if a.Body, err = io.ReadAll(resp.Body); err != nil {
 		s.t.Fatal(err)
 	}
-	if a.JSON, err = harness.ParseJSON(a.Body); err != nil {
+	if !strings.HasPrefix(resp.Header.Get("Content-Type"), "multipart/mixed") {
+		a.JSON, err = harness.ParseJSON(a.Body)
+	}
+	if err != nil {
 		s.t.Fatal(err)
 	}
 	return a

@@ -1,9 +1,15 @@
 package hostile
 
 import (
+	"bytes"
 	"fmt"
+	"image"
+	"image/png"
 	"io"
+	"mime"
+	"mime/multipart"
 	"net/http"
+	"net/textproto"
 	"strings"
 	"sync"
 	"testing"
@@ -207,4 +213,79 @@ func TestAttackM08MediaPaths(t *testing.T) {
 	if asked := s.Asked("/media/"); len(asked) > 0 {
 		t.Errorf("asked %v", asked)
 	}
+}
+
+// Servers get files and thumbnails of this server in two parts, and nothing of other servers;
+// who does not prove to be a server gets nothing.
+func TestMediaForServers(t *testing.T) {
+	EachVictim(t, func(t *testing.T, victim *harness.Server) {
+		s := New(t, victim)
+		alice := victim.Register(t, "alice")
+		var picture bytes.Buffer
+		if err := png.Encode(&picture, image.NewRGBA(image.Rect(0, 0, 200, 100))); err != nil {
+			t.Fatal(err)
+		}
+		req, err := http.NewRequestWithContext(t.Context(), "POST", victim.URL()+"/_matrix/media/v3/upload?filename=a", &picture)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := picture.String()
+		req.Header.Set("Authorization", "Bearer "+alice.AccessToken)
+		req.Header.Set("Content-Type", "image/png")
+		uploaded, err := alice.Send(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := strings.TrimPrefix(uploaded.OK().At("content_uri").Str(), "mxc://"+victim.Name+"/")
+		const sizes = "?width=96&height=96&method=crop"
+
+		part, content := secondPart(t, s.Get(V1+"/media/download/"+id).OK())
+		if content != want || part.Get("Content-Type") != "image/png" || part.Get("Content-Disposition") != "inline; filename=a" {
+			t.Errorf("%v %.20q", part, content)
+		}
+		part, content = secondPart(t, s.Get(V1+"/media/thumbnail/"+id+sizes).OK())
+		if config, kind, err := image.DecodeConfig(strings.NewReader(content)); err != nil || kind != "png" || config.Width != 96 || part.Get("Content-Type") != "image/png" {
+			t.Errorf("%v %s %+v %v", part, kind, config, err)
+		}
+		later := strings.TrimPrefix(alice.Post("/_matrix/media/v1/create", nil).OK().At("content_uri").Str(), "mxc://"+victim.Name+"/")
+		for _, kind := range []string{"download", "thumbnail"} {
+			s.Request("GET", V1+"/media/"+kind+"/"+id+sizes, nil).Refused("without a signature", 401)
+			s.Get(V1+"/media/"+kind+"/unknown"+sizes).Refused("an unknown id", 404)
+			s.Get(V1+"/media/"+kind+"/"+later+sizes+"&timeout_ms=0").Refused("nothing yet", 504)
+		}
+		s.Get(V1+"/media/thumbnail/"+id).Refused("no size", 400)
+	})
+}
+
+// secondPart reads an answer that has the two parts which it has to have.
+func secondPart(t *testing.T, a *Answer) (textproto.MIMEHeader, string) {
+	t.Helper()
+	kind, parameters, err := mime.ParseMediaType(a.Header.Get("Content-Type"))
+	if err != nil || kind != "multipart/mixed" {
+		t.Fatalf("%s: %v", kind, err)
+	}
+	reader := multipart.NewReader(bytes.NewReader(a.Body), parameters["boundary"])
+	var all []string
+	var last textproto.MIMEHeader
+	for {
+		part, err := reader.NextRawPart()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := io.ReadAll(part)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(all) == 0 && part.Header.Get("Content-Type") != "application/json" {
+			t.Errorf("the first part is %v", part.Header)
+		}
+		all, last = append(all, string(content)), part.Header
+	}
+	if len(all) != 2 || all[0] != "{}" {
+		t.Fatalf("the parts %.100q", all)
+	}
+	return last, all[1]
 }

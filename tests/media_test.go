@@ -2,7 +2,10 @@ package tests
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -360,6 +364,61 @@ func TestAttackM13ActiveContent(t *testing.T) {
 		for _, kind := range []string{"IMAGE/PNG", "text/plain;charset=utf-8"} {
 			if r := alice.Get(downloads + uploadMedia(t, alice, kind, "a", []byte("x"))).OK(); !strings.HasPrefix(r.Header.Get("Content-Disposition"), "inline") {
 				t.Errorf("%q: %v", kind, r.Header)
+			}
+		}
+	})
+}
+
+// What was acknowledged is there after a kill, whole, and nothing half is.
+func TestUploadsSurviveKills(t *testing.T) {
+	harness.EachOwn(t, harness.Options{}, func(t *testing.T, srv *harness.Server) {
+		alice := srv.Register(t, "alice").Unchecked()
+		var mu sync.Mutex
+		stored := map[string]string{}
+		for range 3 {
+			var group sync.WaitGroup
+			for range 4 {
+				group.Go(func() {
+					for {
+						content := strconv.Quote(strings.Repeat(rand.Text(), 4000)) // JSON, as the client says
+						r, err := alice.Try(context.Background(), "POST", "/_matrix/media/v3/upload", content)
+						if err != nil || r.Status != http.StatusOK {
+							return // it was killed
+						}
+						mu.Lock()
+						stored[strings.TrimPrefix(r.At("content_uri").Str(), "mxc://")] = content
+						mu.Unlock()
+					}
+				})
+			}
+			mu.Lock()
+			before := len(stored)
+			mu.Unlock()
+			eventually(t, "some files are stored", func() bool {
+				mu.Lock()
+				defer mu.Unlock()
+				return len(stored) >= before+8
+			})
+			if err := srv.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			group.Wait()
+			if err := srv.Start(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for uri, content := range stored {
+			if r := alice.Get(downloads + uri).OK(); string(r.Body) != content {
+				t.Errorf("%s has %d bytes, not %d", uri, len(r.Body), len(content))
+			}
+		}
+		for _, path := range mediaFiles(t, srv) {
+			content, err := os.ReadFile(path)
+			if err != nil && !os.IsNotExist(err) { // the sweep is at work
+				t.Fatal(err)
+			}
+			if sum := sha256.Sum256(content); err == nil && hex.EncodeToString(sum[:]) != filepath.Base(path) {
+				t.Errorf("%s is not whole", path)
 			}
 		}
 	})

@@ -44,6 +44,11 @@ func openFiles(dir string) (*files, error) {
 	return &files{dir: dir}, errors.Join(syncDir(dir), syncDir(filepath.Dir(dir)))
 }
 
+// piece is how much of a file is in memory while it comes. Smaller ones cost more.
+const piece = 128 << 10
+
+var pieces = sync.Pool{New: func() any { return new([piece]byte) }}
+
 // received is a file that is whole and on the disk, but has no name yet.
 type received struct {
 	path string
@@ -58,7 +63,9 @@ func (f *files) receive(from io.Reader) (*received, error) {
 		return nil, err
 	}
 	hash := sha256.New()
-	size, err := io.Copy(io.MultiWriter(file, hash), from)
+	buffer := pieces.Get().(*[piece]byte)
+	defer pieces.Put(buffer)
+	size, err := io.CopyBuffer(io.MultiWriter(file, hash), from, buffer[:])
 	if err == nil {
 		err = file.Sync()
 	}

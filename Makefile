@@ -70,7 +70,7 @@ crash:
 
 sytest: build
 	HOMESERVER=$(CURDIR)/homeserver sytest/run.sh --whitelist sytest/expected-pass.txt \
-		--only '^tests/(10apidoc|11register|12login|13logout|14account|21presence-events|30rooms|31sync|32room-versions|40presence|41end-to-end-keys|42tags|44account_data|45openid|46direct|49ignore|50federation|90jira)' \
+		--only '^tests/(10apidoc|11register|12login|13logout|14account|21presence-events|30rooms|31sync|32room-versions|40presence|41end-to-end-keys|42tags|44account_data|45openid|46direct|49ignore|50federation|51media|90jira)' \
 		$(SYTEST) sytest/launch.sh
 
 clean:

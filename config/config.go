@@ -301,8 +301,9 @@ type OldVerifyKey struct {
 
 // Media is about files that users share.
 type Media struct {
-	// The directory of the files. Empty: the directory media of the data directory.
-	// It belongs into every backup of the database.
+	// The directory of the files, which nobody else may write into. Empty: the
+	// directory media of the data directory. It belongs into every backup of the
+	// database.
 	Path string `yaml:"path"`
 
 	// The largest file that a user may upload.

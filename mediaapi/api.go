@@ -82,8 +82,11 @@ func Open(ctx context.Context, o Options) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &API{Options: o, files: stored, metrics: newMetrics(o.Metrics), arrivals: newArrivals(), cache: &cache{bytes: kept}, tasks: newTasks(),
-		fetching: semaphore.NewWeighted(maxFetches), decoding: semaphore.NewWeighted(int64(o.Config.MaxPixels))}, nil
+	c := &cache{bytes: kept}
+	return &API{
+		Options: o, files: stored, metrics: newMetrics(o.Metrics, c), arrivals: newArrivals(), cache: c, tasks: newTasks(),
+		fetching: semaphore.NewWeighted(maxFetches), decoding: semaphore.NewWeighted(int64(o.Config.MaxPixels)),
+	}, nil
 }
 
 // Routes registers the routes for clients.

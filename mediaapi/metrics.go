@@ -6,11 +6,10 @@ import "github.com/prometheus/client_golang/prometheus"
 type metrics struct {
 	uploaded                 prometheus.Counter
 	fetched, refused, failed prometheus.Counter
-	kept                     prometheus.Gauge
 	made, unsupported        prometheus.Counter
 }
 
-func newMetrics(registry *prometheus.Registry) *metrics {
+func newMetrics(registry *prometheus.Registry, kept *cache) *metrics {
 	if registry == nil {
 		registry = prometheus.NewRegistry()
 	}
@@ -28,15 +27,15 @@ func newMetrics(registry *prometheus.Registry) *metrics {
 		fetched:     fetches.WithLabelValues("fetched"),
 		refused:     fetches.WithLabelValues("refused"),
 		failed:      fetches.WithLabelValues("failed"),
-		kept: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "media_remote_bytes",
-			Help: "Bytes of files of other servers that are kept here, with their thumbnails.",
-		}),
 		uploaded: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "media_uploaded_bytes_total",
 			Help: "Bytes of files that users of this server have uploaded.",
 		}),
 	}
-	registry.MustRegister(m.uploaded, fetches, m.kept, thumbnails)
+	bytes := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "media_remote_bytes",
+		Help: "Bytes of files of other servers that are kept here, with their thumbnails.",
+	}, func() float64 { return float64(kept.size()) })
+	registry.MustRegister(m.uploaded, fetches, thumbnails, bytes)
 	return m
 }

@@ -128,7 +128,6 @@ func (a *API) fetchOnce(ctx context.Context, server, id string, wait time.Durati
 	default:
 		a.metrics.failed.Inc()
 	}
-	a.metrics.kept.Set(float64(a.cache.size()))
 	return err
 }
 

@@ -150,7 +150,11 @@ func (k *Keys) DehydratedEvents(ctx context.Context, userID, deviceID, from stri
 	} else if err != nil {
 		return nil, err
 	}
-	messages, err := k.db.ToDeviceMessages(ctx, userID, deviceID, after, k.db.Clock.Current(), dehydratedPage+1)
+	upTo, err := k.present(ctx)
+	if err != nil {
+		return nil, err
+	}
+	messages, err := k.db.ToDeviceMessages(ctx, userID, deviceID, after, upTo, dehydratedPage+1)
 	if err != nil {
 		return nil, err
 	}
@@ -161,4 +165,17 @@ func (k *Keys) DehydratedEvents(ctx context.Context, userID, deviceID, from stri
 	}
 	answer.NextBatch = posText(after)
 	return answer, nil
+}
+
+// present is a position below which everything is done that was acknowledged until now: who
+// reads up to it misses no message, and none comes later that lies before it.
+func (k *Keys) present(ctx context.Context) (pos stream.Pos, err error) {
+	err = k.db.Write(ctx, func(tx *storage.Tx) error {
+		pos = tx.Reserve()
+		return nil
+	})
+	if err == nil {
+		_, err = k.db.Clock.Wait(ctx, pos-1)
+	}
+	return pos, err
 }

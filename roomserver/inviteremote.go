@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"time"
 
 	"beep/matrix"
 	"beep/storage"
@@ -169,6 +170,7 @@ func (r *Rooms) inviteRemote(ctx context.Context, roomID string, c MemberChange)
 	if invite, err = r.sign(ctx, p, invite); err != nil {
 		return err
 	}
+	defer r.inviting.begin(invitation(roomID, c.Target))()
 	signed, err := r.remote.SendInvite(ctx, matrix.ServerOf(c.Target), invite, shown)
 	if err != nil {
 		return err
@@ -178,6 +180,24 @@ func (r *Rooms) inviteRemote(ctx context.Context, roomID string, c MemberChange)
 		return err
 	}
 	return r.takeOwn(ctx, roomID, e)
+}
+
+// inviteWait is how long a server waits that wants to answer an invite which this one has
+// not stored yet.
+const inviteWait = 10 * time.Second
+
+// invitation names the invite of a user to a room.
+func invitation(roomID, userID string) string { return roomID + " " + userID }
+
+// awaitInvite waits for an invite that is under way: the invited user's server may have shown
+// it already, and the user may have answered.
+func (r *Rooms) awaitInvite(ctx context.Context, roomID, userID string) error {
+	limited, cancel := context.WithTimeout(ctx, inviteWait)
+	defer cancel()
+	if r.inviting.await(limited, invitation(roomID, userID)) != nil {
+		return ctx.Err() // without the invite the rules say what they say
+	}
+	return nil
 }
 
 // withInviteesSignature is the invite with the signature of the invited user's server.

@@ -33,6 +33,8 @@ type network struct {
 	dialed    []string            // whom anybody wanted to reach, in order; guarded by mu
 	prepare   func(roomID string) // what [network.crowd] does before b joins; nil: nothing
 	meanwhile func(roomID string) // what it does after b has joined, before the others hear of that; nil: nothing
+	invited   func()              // is called when an invite was accepted, before that is answered; nil for nothing
+	making    func()              // is called when a server wants to join, leave or knock by way of another; nil for nothing
 	letIn     func()              // is called when a join was accepted, before it is answered; nil for nothing
 }
 
@@ -174,6 +176,9 @@ func (p *peer) MakeMember(ctx context.Context, server, membership, roomID, userI
 	if err != nil {
 		return nil, err
 	}
+	if p.net.making != nil {
+		p.net.making()
+	}
 	return to.rooms.MakeMember(ctx, roomID, userID, membership, versions)
 }
 
@@ -234,6 +239,9 @@ func (p *peer) SendInvite(ctx context.Context, server string, invite *matrix.Eve
 		Version: invite.Version, Event: invite.JSON, State: state})
 	if err != nil {
 		return nil, err
+	}
+	if p.net.invited != nil {
+		p.net.invited()
 	}
 	return signed.JSON, nil
 }
@@ -433,6 +441,39 @@ func TestInvitesAcrossServers(t *testing.T) {
 				net.deliver()
 				net.agree(roomID, "a", "b")
 			})
+		}
+	})
+}
+
+// Who answers an invite as soon as it is there is let in, though the server that invites has
+// not heard yet that it was accepted.
+func TestInvitesAreAnsweredAtOnce(t *testing.T) {
+	eachNetwork(t, 2, func(t *testing.T, net *network) {
+		a, b := net.at("a"), net.at("b")
+		for name, answer := range map[string]func(*roomserver.Rooms, context.Context, string, roomserver.MemberChange) error{
+			"join": (*roomserver.Rooms).Join, "leave": (*roomserver.Rooms).Leave,
+		} {
+			net.t, net.invited, net.making = t, nil, nil
+			roomID := create(t, a.rooms, roomserver.RoomDraft{Creator: userOf("a", "alice")})
+			asked, answered := make(chan struct{}), make(chan error, 1)
+			net.making = func() { close(asked) }
+			net.invited = func() {
+				go func() {
+					answered <- answer(b.rooms, t.Context(), roomID, roomserver.MemberChange{Sender: userOf("b", "bob")})
+				}()
+				<-asked
+			}
+			invite := roomserver.MemberChange{Sender: userOf("a", "alice"), Target: userOf("b", "bob")}
+			if err := a.rooms.Invite(t.Context(), roomID, invite); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-answered; err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			net.deliver()
+			if got := a.membership(roomID, userOf("b", "bob")); got != name {
+				t.Errorf("a has bob as %q after %s", got, name)
+			}
 		}
 	})
 }

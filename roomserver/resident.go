@@ -32,6 +32,9 @@ func (r *Rooms) MakeMember(ctx context.Context, roomID, userID, membership strin
 	if room.Partial() && membership != "leave" {
 		return nil, errAskAnother
 	}
+	if err := r.awaitInvite(ctx, roomID, userID); err != nil {
+		return nil, err
+	}
 	if versions != nil && !slices.Contains(versions, room.Version) {
 		return nil, matrix.IncompatibleRoomVersion.Field("room_version", string(room.Version))
 	}

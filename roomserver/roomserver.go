@@ -49,6 +49,7 @@ type Rooms struct {
 	policing       *turns // a few at a time have a room's policy server sign what they send
 	policyTime     time.Duration
 	arrivals       *arrivals
+	inviting       *arrivals // invites that other servers sign, by room and user
 	states         *states
 	lastCreate     lastCreate
 	partial        *partialRooms
@@ -65,7 +66,7 @@ func New(o Options) *Rooms {
 		db: o.DB, signer: o.Signer, defaultVersion: o.DefaultVersion, log: o.Logger,
 		remote: o.Remote, identity: o.Identity, admitSender: o.AdmitSender, admitInvitee: o.AdmitInvitee,
 		hot: newHotRooms(o.DB), inbound: newTurns(1), turnWait: inboundWait, patience: newPatience(), failing: newFailing(), states: newStates(), partial: newPartialRooms(),
-		policing: newTurns(policyAtOnce), policyTime: policyTime, arrivals: newArrivals(),
+		policing: newTurns(policyAtOnce), policyTime: policyTime, arrivals: newArrivals(), inviting: newArrivals(),
 	}
 }
 

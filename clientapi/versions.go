@@ -18,7 +18,8 @@ func (a *API) versions(context.Context, web.Nobody, *struct{}) (*versionsAnswer,
 	return &versionsAnswer{
 		Versions: matrix.SpecVersions(),
 		UnstableFeatures: map[string]bool{
-			"uk.tcpip.msc4133.stable": true, // profile fields of any name
+			"org.matrix.simplified_msc3575": true, // sliding sync
+			"uk.tcpip.msc4133.stable":       true, // profile fields of any name
 		},
 	}, nil
 }

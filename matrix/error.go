@@ -99,6 +99,7 @@ var (
 	LimitExceeded           = newError(http.StatusTooManyRequests, "M_LIMIT_EXCEEDED", "Too many requests")
 	Unknown                 = newError(http.StatusInternalServerError, "M_UNKNOWN", "The server failed to do this; its log says why")
 	MissingParam            = newError(http.StatusBadRequest, "M_MISSING_PARAM", "A required parameter is missing")
+	UnknownPos              = newError(http.StatusBadRequest, "M_UNKNOWN_POS", "The position in sliding sync is not known")
 	InvalidParam            = newError(http.StatusBadRequest, "M_INVALID_PARAM", "A parameter is not valid")
 	TooLarge                = newError(http.StatusRequestEntityTooLarge, "M_TOO_LARGE", "This is too large")
 	UserInUse               = newError(http.StatusBadRequest, "M_USER_IN_USE", "This user name is taken")

@@ -3,6 +3,8 @@ package storage
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 
 	"beep/stream"
 )
@@ -34,6 +36,35 @@ func (q *Reader) AccountData(ctx context.Context, userID string, room int64, dat
 // AccountDataAll is all account data of the user, of the account and of all rooms.
 func (q *Reader) AccountDataAll(ctx context.Context, userID string) ([]AccountData, error) {
 	return selectAll(ctx, q, accountDataSelect+`WHERE user_id = $1 ORDER BY pos`, scanAccountData, userID)
+}
+
+// AccountDataOf are these types of the user's account data of the account, less those that
+// there are not.
+func (q *Reader) AccountDataOf(ctx context.Context, userID string, types []string) ([]AccountData, error) {
+	return selectAll(ctx, q, accountDataSelect+`WHERE user_id = $1 AND room = 0 AND type = ANY($2)`, scanAccountData, userID, List(types))
+}
+
+// AccountDataIn is all account data of the user of these rooms, 0 for the account.
+func (q *Reader) AccountDataIn(ctx context.Context, userID string, rooms []int64) ([]AccountData, error) {
+	if len(rooms) == 0 {
+		return nil, nil
+	}
+	return selectAll(ctx, q, accountDataSelect+`WHERE user_id = $1 AND room = ANY($2) ORDER BY pos`, scanAccountData, userID, Ints(rooms))
+}
+
+// Tags are the user's tags of all rooms, by room.
+func (q *Reader) Tags(ctx context.Context, userID string) (map[int64][]string, error) {
+	rows, err := selectAll(ctx, q, accountDataSelect+`WHERE user_id = $1 AND type = 'm.tag'`, scanAccountData, userID)
+	tags := make(map[int64][]string, len(rows))
+	for _, d := range rows {
+		var content struct {
+			Tags map[string]json.RawMessage `json:"tags"`
+		}
+		if json.Unmarshal(d.Content, &content) == nil { // what is malformed has no tags
+			tags[d.Room] = slices.Collect(maps.Keys(content.Tags))
+		}
+	}
+	return tags, err
 }
 
 // AccountDataSince is the account data of the user that changed last with

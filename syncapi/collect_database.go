@@ -17,7 +17,7 @@ func (g *gathering) everything(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := g.addInvites(ctx); err != nil {
+	if err := g.addInvites(ctx, g.invitedTo()); err != nil {
 		return err
 	}
 	data, err := g.api.db.AccountDataAll(ctx, g.userID)

@@ -119,6 +119,10 @@ func (g *gathering) finishDevices(ctx context.Context, own changes) error {
 			return err
 		}
 	}
+	return g.listsFromWindow(ctx, own)
+}
+
+func (g *gathering) listsFromWindow(ctx context.Context, own changes) error {
 	for userID := range g.around.changed {
 		shares, err := g.sharesRoom(ctx, userID)
 		if err != nil {
@@ -257,13 +261,17 @@ func (g *gathering) addToDevice(ctx context.Context) error {
 	if g.device == "" {
 		return nil
 	}
-	messages, err := g.api.db.ToDeviceMessages(ctx, g.userID, g.device, g.inbox, g.upTo, maxToDevice+1)
+	most := maxToDevice
+	if g.sliding != nil {
+		most = g.sliding.extensions.ToDevice.most()
+	}
+	messages, err := g.api.db.ToDeviceMessages(ctx, g.userID, g.device, g.inbox, g.upTo, most+1)
 	if err != nil || len(messages) == 0 {
 		return err
 	}
-	if len(messages) > maxToDevice {
-		messages = messages[:maxToDevice]
-		g.answer.delivered = messages[maxToDevice-1].Pos
+	if len(messages) > most {
+		messages = messages[:most]
+		g.answer.delivered = messages[most-1].Pos
 	}
 	g.answer.toDevice = messages
 	g.api.inboxes.deliver(deviceKey{g.userID, g.device}, messages[len(messages)-1].Pos)
@@ -376,31 +384,50 @@ func (a *API) keyChanges(ctx context.Context, who *account.Caller, req *keyChang
 // devices appends what is for the device.
 func (w *writer) devices() {
 	if len(w.toDevice) > 0 {
-		w.text(`,"to_device":{"events":[`)
-		for i, m := range w.toDevice {
-			w.comma(i)
-			w.dst = append(append(w.dst, `{"content":`...), m.Content...)
-			w.dst = matrix.AppendString(append(w.dst, `,"sender":`...), m.Sender)
-			w.dst = append(matrix.AppendString(append(w.dst, `,"type":`...), m.Type), '}')
-		}
-		w.text(`]}`)
-	}
-	if len(w.met)+len(w.parted) > 0 {
-		w.text(`,"device_lists":{`)
-		if len(w.met) > 0 {
-			w.text(`"changed":`)
-			w.strings(w.met)
-		}
-		if len(w.met) > 0 && len(w.parted) > 0 {
-			w.text(`,`)
-		}
-		if len(w.parted) > 0 {
-			w.text(`"left":`)
-			w.strings(w.parted)
-		}
+		w.text(`,"to_device":{"events":`)
+		w.messages()
 		w.text(`}`)
 	}
-	w.text(`,"device_one_time_keys_count":{`)
+	if len(w.met)+len(w.parted) > 0 {
+		w.text(`,`)
+		w.deviceLists()
+	}
+	w.text(`,`)
+	w.keyCounts()
+}
+
+// messages appends the messages for the device.
+func (w *writer) messages() {
+	w.text(`[`)
+	for i, m := range w.toDevice {
+		w.comma(i)
+		w.dst = append(append(w.dst, `{"content":`...), m.Content...)
+		w.dst = matrix.AppendString(append(w.dst, `,"sender":`...), m.Sender)
+		w.dst = append(matrix.AppendString(append(w.dst, `,"type":`...), m.Type), '}')
+	}
+	w.text(`]`)
+}
+
+// deviceLists appends the lists of devices, but empty halves.
+func (w *writer) deviceLists() {
+	w.text(`"device_lists":{`)
+	if len(w.met) > 0 {
+		w.text(`"changed":`)
+		w.strings(w.met)
+	}
+	if len(w.met) > 0 && len(w.parted) > 0 {
+		w.text(`,`)
+	}
+	if len(w.parted) > 0 {
+		w.text(`"left":`)
+		w.strings(w.parted)
+	}
+	w.text(`}`)
+}
+
+// keyCounts appends the numbers of the device's keys.
+func (w *writer) keyCounts() {
+	w.text(`"device_one_time_keys_count":{`)
 	counts := keys.Counted(w.counts.OneTime)
 	for i, algorithm := range slices.Sorted(maps.Keys(counts)) {
 		w.comma(i)

@@ -226,12 +226,18 @@ func (w *writer) roomID(id string) {
 func (w *writer) invite(name string, i *invite) {
 	w.text(`{"`)
 	w.text(name)
-	w.text(`":{"events":[`)
+	w.text(`":{"events":`)
+	w.stripped(i)
+	w.text(`}}`)
+}
+
+func (w *writer) stripped(i *invite) {
+	w.text(`[`)
 	if n := len(i.stripped); n > len(`[]`) {
 		w.dst = append(append(w.dst, i.stripped[1:n-1]...), ',')
 	}
 	w.dst = roomserver.AppendStripped(w.dst, i.event.Event.Event)
-	w.text(`]}}`)
+	w.text(`]`)
 }
 
 // ephemeral appends who types and what has been read.
@@ -246,15 +252,23 @@ func (w *writer) ephemeral(r *room) {
 func (w *writer) ephemeralEvents(r *room, roomID string) {
 	start := len(w.dst)
 	if r.typed {
-		w.text(`{"content":{"user_ids":[`)
-		for i, userID := range r.typing {
-			w.comma(i)
-			w.dst = matrix.AppendString(w.dst, userID)
-		}
-		w.text(`]}`)
-		w.roomID(roomID)
-		w.text(`,"type":"m.typing"}`)
+		w.typists(r, roomID)
 	}
+	w.receiptEvents(r, roomID, len(w.dst) > start)
+}
+
+// typists appends an m.typing event.
+func (w *writer) typists(r *room, roomID string) {
+	w.text(`{"content":{"user_ids":`)
+	w.strings(r.typing)
+	w.text(`}`)
+	w.roomID(roomID)
+	w.text(`,"type":"m.typing"}`)
+}
+
+// receiptEvents appends one m.receipt event for each thread, after a comma if there is
+// something before them.
+func (w *writer) receiptEvents(r *room, roomID string, more bool) {
 	var threads []string
 	byThread := map[string][]storage.Receipt{}
 	for _, receipt := range r.receipts {
@@ -263,26 +277,31 @@ func (w *writer) ephemeralEvents(r *room, roomID string) {
 		}
 		byThread[receipt.ThreadID] = append(byThread[receipt.ThreadID], receipt)
 	}
-	for _, thread := range threads {
-		w.comma(len(w.dst) - start)
+	for i, thread := range threads {
+		if more || i > 0 {
+			w.text(`,`)
+		}
 		w.receipts(byThread[thread], roomID)
 	}
 }
 
-// receipts appends an m.receipt event with the receipts of one thread: of each
-// user the last.
+// receipts appends an m.receipt event with the last receipts of each user: in each thread
+// one, but of one event a single one, that for all threads before others.
 func (w *writer) receipts(list []storage.Receipt, roomID string) {
-	type who struct{ receiptType, userID string }
+	type who struct{ receiptType, userID, threadID string }
 	seen := map[who]bool{}
 	last := make([]storage.Receipt, 0, len(list))
 	for _, receipt := range slices.Backward(list) {
-		if by := (who{receipt.Type, receipt.UserID}); !seen[by] {
+		if by := (who{receipt.Type, receipt.UserID, receipt.ThreadID}); !seen[by] {
 			seen[by] = true
 			last = append(last, receipt)
 		}
 	}
 	slices.SortFunc(last, func(a, b storage.Receipt) int {
-		return cmp.Or(cmp.Compare(a.EventID, b.EventID), cmp.Compare(a.Type, b.Type), cmp.Compare(a.UserID, b.UserID))
+		return cmp.Or(cmp.Compare(a.EventID, b.EventID), cmp.Compare(a.Type, b.Type), cmp.Compare(a.UserID, b.UserID), cmp.Compare(a.ThreadID, b.ThreadID))
+	})
+	last = slices.CompactFunc(last, func(a, b storage.Receipt) bool {
+		return a.EventID == b.EventID && a.Type == b.Type && a.UserID == b.UserID
 	})
 	w.text(`{"content":{`)
 	for i, receipt := range last {

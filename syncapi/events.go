@@ -51,7 +51,7 @@ func (a *API) events(ctx context.Context, who *account.Caller, req *eventsReques
 	}
 	ended := a.presence.Seen(who.UserID, who.DeviceID, "")
 	defer ended()
-	answer, err := a.await(ctx, q, timeout)
+	answer, err := a.awaitAnswer(ctx, q, timeout)
 	return (*eventStream)(answer), err
 }
 

@@ -24,3 +24,6 @@ func (a *API) Sessions() (users, places, rooms int) {
 	defer n.mu.Unlock()
 	return len(n.users), n.places, len(n.rooms)
 }
+
+// Position is the newest position.
+func (a *API) Position() int { return int(a.db.Clock.Current()) }

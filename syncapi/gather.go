@@ -22,6 +22,8 @@ type gathering struct {
 	presence  map[string]storage.Presence
 	newcomers map[string]struct{} // who came into a room that the user was in already
 	sent      *sentMembers        // what the device has got; nil without lazy loading
+	batch     stream.Pos          // what this answer is called in sent
+	sliding   *sliding            // nil for /sync
 	around                        // whose devices may have changed
 }
 
@@ -41,8 +43,12 @@ type room struct {
 	peeked bool
 	// stored tells that the timeline comes from the database.
 	stored bool
+	limit  int // of the timeline
+	load   int // how many of its events are loaded at first, limit or a little more
+	// sent is what sliding sync is to tell of the room; nil for /sync.
+	match *match
 
-	from stream.Pos              // the timeline is of from < pos <= end
+	from stream.Pos              // what is told is of from < pos <= end
 	end  *roomserver.ClientEvent // the event with which the user left; nil: now
 	own  *shown                  // the user's own member event, which is all that is told of the room
 
@@ -84,8 +90,9 @@ func newGathering(a *API, q *query, v view) *gathering {
 		rooms: map[int64]*room{}, presence: map[string]storage.Presence{}, newcomers: map[string]struct{}{},
 		around: newAround(),
 	}
-	if g.lazy() {
+	if g.filter.Room.State.LazyLoadMembers {
 		g.sent = a.lazy.device(deviceKey{q.userID, q.device}, q.token)
+		g.batch = v.upTo
 	}
 	return g
 }
@@ -97,7 +104,9 @@ func (g *gathering) room(number int64) *room {
 		return r
 	}
 	var r *room
-	if p := g.places[number]; p.membership == "join" && !g.hides(p) {
+	if g.sliding != nil {
+		r = g.sliding.live(number)
+	} else if p := g.places[number]; p.membership == "join" && !g.hides(p) {
 		r = &room{number: number, id: p.roomID, from: g.since, fresh: g.fullState}
 	} else if g.peek != nil && g.peek.Number == number {
 		r = &room{number: number, id: g.peek.ID, from: g.since, checked: true, peeked: true}
@@ -112,6 +121,9 @@ func (g *gathering) add(number int64, r *room) *room {
 	}
 	g.rooms[number] = r
 	if r != nil {
+		if r.match == nil {
+			r.limit, r.load = g.limit, g.limit
+		}
 		g.order = append(g.order, r)
 	}
 	return r

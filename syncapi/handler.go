@@ -46,17 +46,18 @@ type Options struct {
 
 // API has the handlers of GET /sync and of the endpoints that were there before it.
 type API struct {
-	db       *storage.DB
-	rooms    *roomserver.Rooms
-	accounts *account.Accounts
-	filters  *account.Filters
-	presence *account.Presence
-	typing   *roomserver.Typing
-	sessions *sessions
-	lazy     *lazyDevices
-	inboxes  *inboxes
-	infos    *lru.Cache[int64, storage.RoomInfo]
-	started  stream.Pos // what came up to here came before the program was started
+	db          *storage.DB
+	rooms       *roomserver.Rooms
+	accounts    *account.Accounts
+	filters     *account.Filters
+	presence    *account.Presence
+	typing      *roomserver.Typing
+	sessions    *sessions
+	lazy        *lazyDevices
+	inboxes     *inboxes
+	infos       *lru.Cache[int64, storage.RoomInfo]
+	connections *connections
+	started     stream.Pos // what came up to here came before the program was started
 }
 
 // New is the API over these parts. Call [API.Run] beside it.
@@ -65,7 +66,7 @@ func New(o Options) *API {
 	infos, _ := lru.New[int64, storage.RoomInfo](knownRooms)
 	return &API{
 		db: o.DB, rooms: o.Rooms, accounts: o.Accounts, filters: o.Filters, presence: o.Presence, typing: o.Typing,
-		sessions: newSessions(o.DB), lazy: newLazyDevices(), inboxes: newInboxes(o.DB), infos: infos, started: o.DB.Clock.Current(),
+		connections: newConnections(), sessions: newSessions(o.DB), lazy: newLazyDevices(), inboxes: newInboxes(o.DB), infos: infos, started: o.DB.Clock.Current(),
 	}
 }
 
@@ -79,6 +80,7 @@ func (a *API) Run(ctx context.Context) error {
 func (a *API) Routes(rt *web.Router) {
 	const v3 = "/_matrix/client/v3"
 	web.GET(rt, v3+"/sync", a.user, a.sync, web.LongPoll())
+	web.POST(rt, "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", a.user, a.slide, web.LongPoll(), web.MaxBody(maxSlidingBody))
 	web.GET(rt, v3+"/keys/changes", a.user, a.keyChanges, web.Limit("other"))
 	web.GET(rt, v3+"/events", a.user, a.events, web.LongPoll())
 	web.GET(rt, v3+"/events/{eventID}", a.member, a.event)
@@ -136,10 +138,8 @@ const (
 
 func (a *API) query(ctx context.Context, who *account.Caller, req *syncRequest) (*query, error) {
 	q := &query{userID: who.UserID, device: who.DeviceID, devices: true, fullState: req.FullState, stateKey: stateBefore}
-	switch req.SetPresence {
-	case "", account.Online, account.Offline, account.Unavailable:
-	default:
-		return nil, matrix.InvalidParam.With("set_presence must be online, unavailable or offline")
+	if err := checkPresence(req.SetPresence); err != nil {
+		return nil, err
 	}
 	switch {
 	case req.StateAfter:
@@ -159,6 +159,14 @@ func (a *API) query(ctx context.Context, who *account.Caller, req *syncRequest) 
 	}
 	q.limit = min(q.filter.Room.Timeline.LimitOr(defaultTimeline), maxTimeline)
 	return q, nil
+}
+
+func checkPresence(presence string) error {
+	switch presence {
+	case "", account.Online, account.Offline, account.Unavailable:
+		return nil
+	}
+	return matrix.InvalidParam.With("set_presence must be online, unavailable or offline")
 }
 
 // parseToken reads a token of /sync: s and the position. Where send-to-device messages are
@@ -193,18 +201,30 @@ func (a *API) sync(ctx context.Context, who *account.Caller, req *syncRequest) (
 	if q.initial || q.fullState {
 		wait = 0
 	}
-	return a.await(ctx, q, time.Duration(wait)*time.Millisecond)
+	return a.awaitAnswer(ctx, q, time.Duration(wait)*time.Millisecond)
 }
 
-// await answers as soon as there is something to tell, or when time is up.
-func (a *API) await(ctx context.Context, q *query, timeout time.Duration) (*answer, error) {
+// awaitAnswer answers as soon as there is something to tell, or when time is up.
+func (a *API) awaitAnswer(ctx context.Context, q *query, timeout time.Duration) (*answer, error) {
+	var answer *answer
+	err := a.await(ctx, q, timeout, func(v view) (bool, error) {
+		var err error
+		answer, err = a.answer(ctx, q, v)
+		return err == nil && !answer.empty(), err
+	})
+	return answer, err
+}
+
+// await looks for an answer each time that something may concern the user, until there is one
+// or time is up.
+func (a *API) await(ctx context.Context, q *query, timeout time.Duration, look func(view) (found bool, err error)) error {
 	timeUp := time.NewTimer(timeout)
 	defer timeUp.Stop()
 	last := timeout == 0
 	for {
-		answer, err := a.follow(ctx, q, timeUp.C, &last)
+		err := a.follow(ctx, q, timeUp.C, &last, look)
 		if !errors.Is(err, errDead) {
-			return answer, err
+			return err
 		}
 	}
 }
@@ -214,10 +234,10 @@ var errDead = errors.New("the session is dead")
 
 // follow is await for as long as the user's session lives. last is set when there
 // is no time left to wait.
-func (a *API) follow(ctx context.Context, q *query, timeUp <-chan time.Time, last *bool) (*answer, error) {
+func (a *API) follow(ctx context.Context, q *query, timeUp <-chan time.Time, last *bool, look func(view) (bool, error)) error {
 	s, err := a.sessions.acquire(ctx, q.userID)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer a.sessions.release(s)
 	if q.peek != nil {
@@ -227,18 +247,18 @@ func (a *API) follow(ctx context.Context, q *query, timeUp <-chan time.Time, las
 	for {
 		v := a.sessions.look(s, q.since)
 		if v.dead {
-			return nil, errDead
+			return errDead
 		}
 		// A token from the future is from before a backup was restored.
 		q.since = min(q.since, v.upTo)
-		answer, err := a.answer(ctx, q, v)
-		if err != nil || *last || !answer.empty() {
-			return answer, err
+		found, err := look(v)
+		if err != nil || *last || found {
+			return err
 		}
 		q.since = v.upTo
 		first := a.sessions.wait(ctx, s, q.since, timeUp)
 		if ctx.Err() != nil {
-			return nil, ctx.Err()
+			return ctx.Err()
 		}
 		if *last = first == 0; !*last {
 			q.since = max(q.since, first-1)

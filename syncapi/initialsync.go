@@ -55,7 +55,7 @@ func (a *API) begin(ctx context.Context, q *query, limit *int) (*wholeState, err
 	}
 	ended := a.presence.Seen(q.userID, q.device, "")
 	defer ended()
-	answer, err := a.await(ctx, q, 0)
+	answer, err := a.awaitAnswer(ctx, q, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -9,14 +9,19 @@ import (
 	"beep/stream"
 )
 
-// lazy tells whether the client loads members as it needs them (client-server API,
-// "Lazy-loading room members").
-func (g *gathering) lazy() bool { return g.filter.Room.State.LazyLoadMembers }
+// lazy tells whether the client loads members of the room as it needs them (client-server
+// API, "Lazy-loading room members").
+func (g *gathering) lazy(r *room) bool {
+	if r.match != nil {
+		return r.match.config.lazy()
+	}
+	return g.filter.Room.State.LazyLoadMembers
+}
 
 // lazyMembers adds to the bases the members that a client with lazy loading needs:
 // the senders in the timeline, the heroes, and the user where the state is whole.
 func (g *gathering) lazyMembers(ctx context.Context) error {
-	if !g.lazy() || g.filter.Room.State.AllowsNothing() {
+	if g.sliding == nil && !g.filter.Room.State.LazyLoadMembers || g.filter.Room.State.AllowsNothing() {
 		return nil
 	}
 	var rooms []*room
@@ -70,6 +75,9 @@ func (g *gathering) citedMembers(ctx context.Context, infos map[int64]storage.Ro
 // needSenders notes whose member events the timeline needs. It gives an event of
 // each whose member event has to be looked for.
 func (g *gathering) needSenders(r *room) (events []int64) {
+	if !g.lazy(r) {
+		return nil
+	}
 	told := map[string]bool{}
 	for i := range r.timeline {
 		e := r.timeline[i].Event
@@ -79,6 +87,8 @@ func (g *gathering) needSenders(r *room) (events []int64) {
 				if known := r.base[nameOf(e.Event)]; known == nil || known.At < e.At {
 					r.setBase(e) // the client does not look for it in the timeline
 				}
+			} else if r.match != nil {
+				r.need(*e.StateKey)
 			}
 			told[*e.StateKey] = true // by the timeline, from here on
 		}
@@ -96,6 +106,9 @@ func (g *gathering) needSenders(r *room) (events []int64) {
 // needOthers notes the members that the client needs though they have sent
 // nothing. It gives the positions of those member events that have to be loaded.
 func (g *gathering) needOthers(r *room) (positions []int64) {
+	if r.match != nil {
+		return g.heroMembers(r)
+	}
 	if r.fresh && !r.left && g.need(r, g.userID) {
 		positions = append(positions, int64(g.places[r.number].pos))
 	}
@@ -138,7 +151,7 @@ func (g *gathering) addMembers(events []storage.Event) {
 
 // remember notes which member events the client has got with this answer.
 func (g *gathering) remember(r *room) {
-	if !g.lazy() {
+	if !g.lazy(r) {
 		return
 	}
 	if r.fresh {
@@ -146,12 +159,12 @@ func (g *gathering) remember(r *room) {
 	}
 	for _, e := range r.state {
 		if e.Type == "m.room.member" {
-			g.sent.add(r.number, *e.StateKey, g.upTo)
+			g.sent.add(r.number, *e.StateKey, g.batch)
 		}
 	}
 	for i := range r.timeline {
 		if e := r.timeline[i].Event; e.Type == "m.room.member" && e.StateKey != nil {
-			g.sent.add(r.number, *e.StateKey, g.upTo)
+			g.sent.add(r.number, *e.StateKey, g.batch)
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"beep/matrix"
 	"beep/roomserver"
+	"beep/storage"
 )
 
 // invite is a room that the user is invited to, or knocks at.
@@ -56,7 +57,9 @@ func (g *gathering) classify(ctx context.Context, all changes) error {
 
 // hides tells whether the client is not told of a joined room, as it wants all members
 // and they are not all known.
-func (g *gathering) hides(p place) bool { return p.whole > g.upTo && !g.lazy() }
+func (g *gathering) hides(p place) bool {
+	return g.sliding == nil && p.whole > g.upTo && !g.filter.Room.State.LazyLoadMembers
+}
 
 // addCompleted takes up the rooms whose members have all become known since the client's
 // token. They are new to a client that wants them all; others are told how many they are.
@@ -68,14 +71,14 @@ func (g *gathering) addCompleted() {
 		if p.membership != "join" || p.whole <= g.since || p.whole > g.upTo {
 			continue
 		}
-		if g.lazy() {
+		if g.sliding != nil || g.filter.Room.State.LazyLoadMembers {
 			if r := g.room(number); r != nil {
 				r.recounted = true
 			}
 			continue
 		}
 		if r := g.room(number); r != nil {
-			*r = room{number: number, id: p.roomID, fresh: true, joined: true, checked: true, stored: true}
+			*r = room{number: number, id: p.roomID, limit: r.limit, load: r.load, fresh: true, joined: true, checked: true, stored: true}
 		}
 	}
 }
@@ -191,23 +194,35 @@ func (g *gathering) loadStripped(ctx context.Context, rooms []int64) error {
 	return nil
 }
 
-// addInvites takes up all invites and knocks, for a client that knows of none.
-func (g *gathering) addInvites(ctx context.Context) error {
-	var positions, rooms []int64
+// invitedTo are the rooms that the user is invited to or knocks at.
+func (g *gathering) invitedTo() (rooms []int64) {
 	for number, p := range g.places {
-		if p.membership == "invite" || p.membership == "knock" {
+		if invited(p.membership) {
 			rooms = append(rooms, number)
-			positions = append(positions, int64(p.pos))
 		}
 	}
+	return rooms
+}
+
+// memberEvents are the user's own member events in the rooms.
+func (g *gathering) memberEvents(ctx context.Context, rooms []int64) ([]storage.Event, error) {
 	if len(rooms) == 0 {
-		return nil
+		return nil, nil
+	}
+	var positions []int64
+	for _, number := range rooms {
+		positions = append(positions, int64(g.places[number].pos))
 	}
 	infos, err := g.api.db.RoomInfos(ctx, rooms)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	members, err := g.api.db.StateEventsAt(ctx, infos, positions)
+	return g.api.db.StateEventsAt(ctx, infos, positions)
+}
+
+// addInvites takes up invites and knocks that the client does not know of.
+func (g *gathering) addInvites(ctx context.Context, rooms []int64) error {
+	members, err := g.memberEvents(ctx, rooms)
 	if err != nil {
 		return err
 	}

@@ -57,6 +57,8 @@ type server struct {
 	api      *syncapi.API
 	first    string // an event, for those who mark it
 
+	connections int // of sliding sync, that tests have begun
+
 	mu     sync.Mutex
 	tokens map[string]string // access tokens by user and device
 }

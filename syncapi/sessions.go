@@ -29,17 +29,33 @@ const loadTime = 10 * time.Second
 // snapshot is what a user's syncs need to know of the user, at a position. It is
 // never changed: a change makes a new one.
 type snapshot struct {
-	places  map[int64]place // by room number: joined, invited and knocking
+	places  map[int64]place // by room number: joined, invited and knocking, and where the user was put out
 	ignored map[string]struct{}
-	whole   stream.Pos // the latest of all places
+	direct  map[string]struct{} // ids of rooms that are direct chats
+	whole   stream.Pos          // the latest of all places
 }
 
-func newSnapshot(places map[int64]place, ignored map[string]struct{}) *snapshot {
-	s := &snapshot{places, ignored, 0}
+// in is the same snapshot with other places.
+func (s *snapshot) in(places map[int64]place) *snapshot {
+	other := *s
+	other.places, other.whole = places, 0
 	for _, p := range places {
-		s.whole = max(s.whole, p.whole)
+		other.whole = max(other.whole, p.whole)
 	}
-	return s
+	return &other
+}
+
+// knowing is the same snapshot with account data taken in.
+func (s *snapshot) knowing(d storage.AccountData) *snapshot {
+	other := *s
+	switch {
+	case d.Room != 0:
+	case d.Type == ignoredUserList:
+		other.ignored = ignoredUsers(d.Content)
+	case d.Type == directChats:
+		other.direct = directRooms(d.Content)
+	}
+	return &other
 }
 
 // place is a user's place in a room.
@@ -96,6 +112,7 @@ type sessions struct {
 	summaries *shared[int64, summary]
 	presence  *shared[string, storage.Presence]
 	counts    *shared[deviceKey, storage.KeyCounts]
+	active    *activities
 
 	most   int // sessions in memory
 	mu     sync.Mutex
@@ -109,7 +126,7 @@ type sessions struct {
 func newSessions(db *storage.DB) *sessions {
 	return &sessions{
 		db: db, most: maxSessions, summaries: newShared[int64, summary](sharedSummaries), presence: newShared[string, storage.Presence](sharedPresence),
-		counts: newShared[deviceKey, storage.KeyCounts](sharedCounts),
+		counts: newShared[deviceKey, storage.KeyCounts](sharedCounts), active: newActivities(db),
 		cursor: db.Clock.Current(), users: map[string]*session{}, rooms: map[int64][]*session{}, idle: list.New(),
 	}
 }
@@ -153,6 +170,7 @@ func (n *sessions) reset() {
 	n.summaries.clear(n.cursor)
 	n.presence.clear(n.cursor)
 	n.counts.clear(n.cursor)
+	n.active.clear()
 	clear(n.users)
 	clear(n.rooms)
 	n.idle.Init()
@@ -203,6 +221,7 @@ func (n *sessions) apply(e *stream.Entry) {
 }
 
 func (n *sessions) applyEvent(e *stream.Entry, event *roomserver.ClientEvent) {
+	n.active.take(e, event.Event.Event)
 	if changesSummary(event.Event.Event) {
 		n.summaries.drop(e.Room, e.Pos)
 	}
@@ -263,35 +282,38 @@ func (n *sessions) change(s *session, e *stream.Entry) {
 			p.whole = e.Pos
 			places := maps.Clone(s.state.places)
 			places[e.Room] = p
-			s.state = newSnapshot(places, s.state.ignored)
+			s.state = s.state.in(places)
 		}
 		return
 	}
 	switch value := e.Value.(type) {
 	case storage.AccountData:
-		if value.Room == 0 && value.Type == ignoredUserList {
-			s.state = newSnapshot(s.state.places, ignoredUsers(value.Content))
-		}
+		s.state = s.state.knowing(value)
 	case *roomserver.ClientEvent:
-		to := place{value.RoomID, value.Membership(), value.Pos, e.Pos, s.state.places[e.Room].whole}
+		to := place{roomID: value.RoomID, membership: value.Membership(), pos: value.Pos, at: e.Pos, whole: s.state.places[e.Room].whole}
 		if value.Partial {
 			to.whole = storage.NotYet
 		}
-		n.move(s, e.Room, to)
+		n.move(s, e.Room, to, removes(value))
 	}
 }
 
+// removes tells whether a member event puts somebody out of a room who was in it.
+func removes(e *roomserver.ClientEvent) bool {
+	return !keeps(e.Membership()) && before(e) == "join" && e.Sender != *e.StateKey
+}
+
 // move sets the user's place in a room.
-func (n *sessions) move(s *session, room int64, to place) {
+func (n *sessions) move(s *session, room int64, to place, removed bool) {
 	before := s.state.joined(room)
 	places := maps.Clone(s.state.places)
-	if keeps(to.membership) {
+	if keeps(to.membership) || removed {
 		places[room] = to
 	} else {
 		delete(places, room)
 	}
 	n.places += len(places) - len(s.state.places)
-	s.state = newSnapshot(places, s.state.ignored)
+	s.state = s.state.in(places)
 	switch now := s.state.joined(room); {
 	case now && !before:
 		n.rooms[room] = append(n.rooms[room], s)
@@ -300,7 +322,7 @@ func (n *sessions) move(s *session, room int64, to place) {
 	}
 }
 
-// keeps tells whether a snapshot has a place with this membership.
+// keeps tells whether somebody with this membership has a part in the room.
 func keeps(membership string) bool {
 	return membership == "join" || membership == "invite" || membership == "knock"
 }
@@ -478,20 +500,37 @@ func (n *sessions) read(ctx context.Context, userID string) (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := n.db.AccountData(ctx, userID, 0, ignoredUserList)
-	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+	data, err := n.db.AccountDataOf(ctx, userID, []string{ignoredUserList, directChats})
+	if err != nil {
 		return nil, err
 	}
+	state := &snapshot{}
+	newest := stream.Pos(0)
+	for _, d := range data {
+		newest = max(newest, d.Pos)
+		state = state.knowing(d)
+	}
 	places := map[int64]place{}
-	newest := data.Pos
+	gone := false
 	for _, m := range memberships {
 		newest = max(newest, m.At)
 		if keeps(m.Membership) {
 			places[m.Room] = place{m.RoomID, m.Membership, m.Pos, m.At, m.Whole}
 		}
+		gone = gone || !keeps(m.Membership)
+	}
+	if gone {
+		removals, err := n.db.Removals(ctx, userID)
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range removals {
+			newest = max(newest, m.At)
+			places[m.Room] = place{roomID: m.RoomID, membership: m.Membership, pos: m.Pos, at: m.At}
+		}
 	}
 	_, err = n.db.Clock.Wait(ctx, newest-1)
-	return newSnapshot(places, ignoredUsers(data.Content)), err
+	return state.in(places), err
 }
 
 // view is what a request sees: a user's state, and the position that it is of.
@@ -539,7 +578,29 @@ func (n *sessions) wait(ctx context.Context, s *session, after stream.Pos, timeU
 	return w.first
 }
 
-const ignoredUserList = "m.ignored_user_list"
+// The types of account data that a snapshot has.
+const (
+	ignoredUserList = "m.ignored_user_list"
+	directChats     = "m.direct"
+)
+
+// directRooms reads the content of m.direct. What is malformed names no rooms.
+func directRooms(content json.RawMessage) map[string]struct{} {
+	var byUser map[string]json.RawMessage
+	if json.Unmarshal(content, &byUser) != nil {
+		return nil
+	}
+	rooms := map[string]struct{}{}
+	for _, list := range byUser {
+		var ids []string
+		if json.Unmarshal(list, &ids) == nil {
+			for _, id := range ids {
+				rooms[id] = struct{}{}
+			}
+		}
+	}
+	return rooms
+}
 
 // ignoredUsers reads the content of m.ignored_user_list. What is malformed
 // ignores nobody.

@@ -23,11 +23,14 @@ func (g *gathering) states(ctx context.Context) error {
 	for _, r := range g.order {
 		switch {
 		case r.own != nil:
-		case r.complete && (!r.fresh || r.wholeHistory()):
+			if r.match != nil {
+				r.setBase(r.own.Event)
+			}
+		case r.complete && !r.expanded() && (!r.whole() || r.fresh && r.wholeHistory()):
 			r.base = changesAmong(r.events, r.resets)
-		case r.fresh && !r.left:
+		case r.whole() && !r.left:
 			whole = append(whole, r)
-		case r.fresh:
+		case r.whole():
 			left = append(left, r)
 		case r.left:
 			leftChanged = append(leftChanged, r)
@@ -51,6 +54,12 @@ func (g *gathering) states(ctx context.Context) error {
 	return nil
 }
 
+// whole tells that all of the state is looked at, not only what has changed.
+func (r *room) whole() bool { return r.fresh || r.match != nil && r.match.widened }
+
+// expanded tells that the timeline begins before what is new.
+func (r *room) expanded() bool { return r.match != nil && r.match.expanded }
+
 // findNewcomers finds who came into rooms whose news are from the database.
 func (g *gathering) findNewcomers() {
 	for _, r := range g.order {
@@ -58,7 +67,7 @@ func (g *gathering) findNewcomers() {
 			continue
 		}
 		for name, e := range r.base {
-			if name.eventType == "m.room.member" && e.At > g.since && e.Membership() == "join" {
+			if name.eventType == "m.room.member" && e.At > r.from && e.Membership() == "join" {
 				g.newcomers[name.stateKey] = struct{}{}
 			}
 		}
@@ -110,7 +119,10 @@ func (g *gathering) wholeStates(ctx context.Context, rooms []*room) error {
 		return err
 	}
 	load := g.api.db.CurrentStates
-	if g.lazy() {
+	switch {
+	case g.sliding != nil:
+		load = g.requiredStates
+	case g.filter.Room.State.LazyLoadMembers:
 		load = g.api.db.CurrentStatesWithoutMembers
 	}
 	events, err := load(ctx, infos)
@@ -119,6 +131,15 @@ func (g *gathering) wholeStates(ctx context.Context, rooms []*room) error {
 	}
 	g.setBases(events)
 	return g.rewind(ctx, rooms, infos)
+}
+
+// first is where what is told of the first of the rooms begins.
+func (g *gathering) first(rooms []*room) stream.Pos {
+	from := g.upTo
+	for _, r := range rooms {
+		from = min(from, r.from)
+	}
+	return from
 }
 
 // changedStates loads what has changed of the current state of rooms.
@@ -130,7 +151,7 @@ func (g *gathering) changedStates(ctx context.Context, rooms []*room) error {
 	if err != nil {
 		return err
 	}
-	events, err := g.api.db.CurrentStatesSince(ctx, infos, g.since)
+	events, err := g.api.db.CurrentStatesSince(ctx, infos, g.first(rooms))
 	if err != nil {
 		return err
 	}
@@ -140,7 +161,7 @@ func (g *gathering) changedStates(ctx context.Context, rooms []*room) error {
 	}
 	for _, r := range rooms {
 		for name, e := range r.base {
-			if e.At <= g.since {
+			if e.At <= r.from {
 				delete(r.base, name)
 			}
 		}
@@ -180,11 +201,14 @@ func (g *gathering) leftChanges(ctx context.Context, rooms []*room) error {
 	for _, r := range rooms {
 		list = append(list, r.number)
 	}
-	events, err := g.api.db.StateChanges(ctx, list, g.since, g.upTo)
+	events, err := g.api.db.StateChanges(ctx, list, g.first(rooms), g.upTo)
 	if err != nil {
 		return err
 	}
-	g.setBases(slices.DeleteFunc(events, func(e storage.Event) bool { return e.At > g.rooms[e.Room].end.At }))
+	g.setBases(slices.DeleteFunc(events, func(e storage.Event) bool {
+		r := g.rooms[e.Room]
+		return e.At > r.end.At || e.At <= r.from
+	}))
 	return nil
 }
 
@@ -362,7 +386,10 @@ func (g *gathering) loadReplaced(ctx context.Context, rooms []*room, replaced, r
 // needs tells whether a state event is to be sent: of the members, a client that
 // loads them as it needs them gets only these, and what has changed.
 func (g *gathering) needs(r *room, e *storage.Event) bool {
-	return !g.lazy() || e.Type != "m.room.member" || !r.fresh && e.At > g.since || g.needsMember(r, nameOf(e.Event))
+	if r.match != nil {
+		return g.requires(r, e)
+	}
+	return !g.lazy(r) || e.Type != "m.room.member" || !r.fresh && e.At > g.since || g.needsMember(r, nameOf(e.Event))
 }
 
 // needsMember tells whether the name is that of a member whom the client needs.

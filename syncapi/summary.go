@@ -56,6 +56,9 @@ func (g *gathering) summaryChanged(r *room) bool {
 		if !changesSummary(e.Event.Event) {
 			continue
 		}
+		if r.match != nil { // which has the names of heroes in it
+			return true
+		}
 		if e.rendered == nil || e.Type != "m.room.member" || before(e.rendered) != e.Membership() {
 			return true
 		}

@@ -7,6 +7,7 @@ import (
 
 	"beep/roomserver"
 	"beep/storage"
+	"beep/stream"
 )
 
 // scanSizes are how many events of a room are looked at, one after the other,
@@ -33,13 +34,18 @@ func (g *gathering) timelines(ctx context.Context) error {
 		return err
 	}
 	// Who is in very many rooms gets a little less of each.
-	g.limit = min(g.limit, max(scanBudget/max(len(stored), 1), defaultTimeline))
+	most := max(scanBudget/max(len(stored), 1), defaultTimeline)
+	for _, r := range stored {
+		r.limit, r.load = min(r.limit, most), min(r.load, most)
+	}
 	last := 0
-	for _, size := range append([]int{g.limit + 1}, scanSizes[:]...) {
-		if last > 0 {
+	for _, size := range append([]int{0}, scanSizes[:]...) {
+		if size > 0 {
 			size = min(size, scanBudget/max(len(stored), 1))
+			stored = slices.DeleteFunc(stored, func(r *room) bool { return size <= max(r.load+1, last) })
+			last = size
 		}
-		if len(stored) == 0 || size <= last {
+		if len(stored) == 0 {
 			break
 		}
 		if err := g.loadTimelines(ctx, stored, size); err != nil {
@@ -48,8 +54,7 @@ func (g *gathering) timelines(ctx context.Context) error {
 		if err := g.choose(ctx, stored); err != nil {
 			return err
 		}
-		stored = slices.DeleteFunc(stored, func(r *room) bool { return r.complete || len(r.timeline) > g.limit })
-		last = size
+		stored = slices.DeleteFunc(stored, func(r *room) bool { return r.complete || len(r.timeline) > r.limit })
 	}
 	gaps, err := g.api.db.GapsIn(ctx, g.numbers(func(r *room) bool { return r.stored }))
 	if err != nil {
@@ -62,54 +67,83 @@ func (g *gathering) timelines(ctx context.Context) error {
 	return g.render(ctx)
 }
 
-// loadTimelines loads the last events of the rooms, at most size of each.
+// loadTimelines loads the last events of the rooms, at most size of each; with 0 as many as
+// the room needs at first.
 func (g *gathering) loadTimelines(ctx context.Context, rooms []*room, size int) error {
 	infos, err := g.infos(ctx, rooms)
 	if err != nil {
 		return err
 	}
-	kinds := map[timelineKind]map[int64]storage.RoomInfo{}
-	ends := map[timelineKind][]int64{}
+	kinds := map[timelineKind]*timelineQuery{}
 	for _, r := range rooms {
-		kind := timelineKind{r.left, r.from != 0}
-		if kinds[kind] == nil {
-			kinds[kind] = map[int64]storage.RoomInfo{}
+		kind := timelineKind{r.left, r.timelineFrom() != 0, size}
+		if size == 0 {
+			kind.size = r.load + 1
 		}
-		kinds[kind][r.number] = infos[r.number]
+		q := kinds[kind]
+		if q == nil {
+			q = &timelineQuery{map[int64]storage.RoomInfo{}, r.timelineFrom(), nil}
+			kinds[kind] = q
+		}
+		q.rooms[r.number] = infos[r.number]
+		q.from = min(q.from, r.timelineFrom())
 		if r.left {
-			ends[kind] = append(ends[kind], int64(r.end.Pos))
+			q.ends = append(q.ends, int64(r.end.Pos))
 		}
-		r.events = nil
+		r.events, r.complete = nil, false
 	}
-	for kind, infos := range kinds {
-		events, err := g.loadKind(ctx, kind, infos, ends[kind], size)
-		if err != nil {
+	for kind, q := range kinds {
+		if err := g.loadKind(ctx, kind, q); err != nil {
 			return err
 		}
-		for i := range events {
-			r := g.rooms[events[i].Room]
-			r.events = append(r.events, shown{Event: &events[i]})
-		}
-	}
-	for _, r := range rooms {
-		slices.SortFunc(r.events, func(a, b shown) int { return cmp.Compare(a.Order, b.Order) })
-		r.complete = len(r.events) < size
 	}
 	return nil
 }
 
-// timelineKind tells apart timelines that need queries of their own.
-type timelineKind struct{ left, since bool }
+// timelineFrom is where the room's timeline begins, if it is not cut off before.
+func (r *room) timelineFrom() stream.Pos {
+	if r.match != nil && r.match.expanded {
+		return 0
+	}
+	return r.from
+}
 
-func (g *gathering) loadKind(ctx context.Context, kind timelineKind, rooms map[int64]storage.RoomInfo, ends []int64, size int) ([]storage.Event, error) {
-	from := g.since
-	if !kind.since {
-		from = 0
-	}
+// timelineKind tells apart timelines that need queries of their own.
+type timelineKind struct {
+	left, since bool
+	size        int
+}
+
+// timelineQuery is what is asked for the timelines of one kind.
+type timelineQuery struct {
+	rooms map[int64]storage.RoomInfo
+	from  stream.Pos // the first of all
+	ends  []int64
+}
+
+func (g *gathering) loadKind(ctx context.Context, kind timelineKind, q *timelineQuery) error {
+	var events []storage.Event
+	var err error
 	if kind.left {
-		return g.api.db.TimelinesUntil(ctx, rooms, ends, from, size)
+		events, err = g.api.db.TimelinesUntil(ctx, q.rooms, q.ends, q.from, kind.size)
+	} else {
+		events, err = g.api.db.Timelines(ctx, q.rooms, q.from, g.upTo, kind.size)
 	}
-	return g.api.db.Timelines(ctx, rooms, from, g.upTo, size)
+	if err != nil {
+		return err
+	}
+	for i := range events {
+		r := g.rooms[events[i].Room]
+		r.events = append(r.events, shown{Event: &events[i]})
+	}
+	for number := range q.rooms {
+		r := g.rooms[number]
+		n := len(r.events)
+		r.events = slices.DeleteFunc(r.events, func(e shown) bool { return e.At <= r.timelineFrom() })
+		slices.SortFunc(r.events, func(a, b shown) int { return cmp.Compare(a.Order, b.Order) })
+		r.complete = n < kind.size || len(r.events) < n
+	}
+	return nil
 }
 
 // choose finds what the user may see and wants of the events that were looked at.
@@ -131,7 +165,7 @@ func (g *gathering) choose(ctx context.Context, rooms []*room) error {
 		return err
 	}
 	for _, r := range rooms {
-		r.timeline = slices.Grow(r.timeline[:0], min(len(r.events), g.limit+1))
+		r.timeline = slices.Grow(r.timeline[:0], min(len(r.events), r.limit+1))
 		for _, e := range r.events {
 			if e.membership != hidden && g.wants(e.Event) {
 				r.timeline = append(r.timeline, e)
@@ -213,8 +247,8 @@ func (g *gathering) wants(e *storage.Event) bool {
 
 // cut leaves the last events of the timeline, as many as the client wants.
 func (g *gathering) cut(r *room) {
-	if n := len(r.timeline); n > g.limit {
-		r.timeline, r.limited = r.timeline[n-g.limit:], true
+	if n := len(r.timeline); n > r.limit {
+		r.timeline, r.limited = r.timeline[n-r.limit:], true
 	} else {
 		r.limited = !r.complete
 	}

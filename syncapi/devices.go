@@ -280,7 +280,7 @@ func (g *gathering) addToDevice(ctx context.Context) error {
 
 // addCounts adds the numbers of the device's keys.
 func (g *gathering) addCounts(ctx context.Context) error {
-	if !g.devices || g.device == "" {
+	if g.device == "" {
 		return nil
 	}
 	key := deviceKey{g.userID, g.device}

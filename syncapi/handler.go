@@ -283,5 +283,8 @@ func (a *API) answer(ctx context.Context, q *query, v view) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !g.devices {
+		return g.answer, nil
+	}
 	return g.answer, g.addCounts(ctx)
 }

@@ -160,6 +160,10 @@ var cases = []struct {
 	{name: "unstable path", request: "GET /_matrix/client/unstable/org.matrix.msc1/x", status: 400, answer: `{"code":1}`,
 		want: []string{"response 400 at /code: is not declared", "response 400 at /errcode: is missing"}},
 	{name: "authentication stages of an unstable path", request: "POST /_matrix/client/unstable/org.matrix.msc1/x", status: 401, answer: flows},
+	{name: "sliding sync", request: "POST " + slidingSync, status: 200,
+		answer: `{"pos":"s1","lists":{},"rooms":{"!r:b":{"membership":"join","bump_stamp":1,"timeline":[` + event[:len(event)-1] + `}],"num_live":0,"prev_batch":"t","limited":false,"name":5}},"extensions":{"e2e":{}}}`,
+		want: []string{"response 200 at /extensions/e2e: is not declared", "response 200 at /rooms/!r:b/name: got number, want null or string",
+			"response 200 at /rooms/!r:b/timeline/0/room_id: is not declared"}},
 	{name: "administration", request: "GET /_synapse/admin/v1/register", status: 200, answer: `{"nonce":"n"}`},
 	{name: "allowed here", request: "GET /preview.html", status: 200, answer: "<html>", change: func(x *Exchange) { x.Allow = []string{"/preview"} }},
 

@@ -1,6 +1,7 @@
 package contract
 
 import (
+	_ "embed" // for the schema of sliding sync
 	"fmt"
 	"net/url"
 	"os"
@@ -32,7 +33,23 @@ func newDocuments(root string) *documents {
 	for _, f := range formats() {
 		d.compiler.RegisterFormat(f)
 	}
+	d.parsed[filepath.Join(root, "api", "client-server", "definitions", slidingSyncFile)] = ownSchema(slidingSyncSchema)
 	return d
+}
+
+// slidingSyncFile is what the schema of sliding sync is called, as if it stood among the specification's.
+const slidingSyncFile = "sliding_sync.yaml"
+
+//go:embed sliding_sync.yaml
+var slidingSyncSchema []byte
+
+// ownSchema reads a schema that is part of this package.
+func ownSchema(text []byte) any {
+	var doc any
+	if err := yaml.Unmarshal(text, &doc); err != nil {
+		panic("contract: " + err.Error())
+	}
+	return normalise(doc)
 }
 
 // fileLoader hands the parsed files to the schema compiler, which runs under documents.mu.

@@ -27,3 +27,11 @@ func (a *API) Sessions() (users, places, rooms int) {
 
 // Position is the newest position.
 func (a *API) Position() int { return int(a.db.Clock.Current()) }
+
+// Forget forgets everything that is in memory of users and rooms.
+func (a *API) Forget() {
+	n := a.sessions
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.reset()
+}

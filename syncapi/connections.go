@@ -60,7 +60,7 @@ type connection struct {
 	last    stream.Pos // the number of the newest answer
 	pending *step      // what that one has changed; nil when the client has got it
 	turn    *turn      // the request under way
-	size    int        // rooms that connections.rooms has counted
+	size    int        // what connections.rooms has counted of it
 }
 
 // step is what an answer changes of a connection.
@@ -272,7 +272,8 @@ func (t *turn) settle(a *slidingAnswer) bool {
 		return false
 	}
 	t.conn.pending = s
-	size := len(t.conn.rooms) + len(s.rooms)
+	// The rules of two answers are kept: elements of required states take about as much as rooms.
+	size := len(t.conn.rooms) + len(s.rooms) + 2*a.sliding.rules.size
 	t.conn.mu.Unlock()
 	t.all.count(t.conn, size)
 	return true

@@ -19,6 +19,7 @@ const (
 	maxRequired      = 500 // elements of one required_state
 	maxConnID        = 255 // bytes
 	maxListKey       = 255
+	maxRequiredName  = 255 // of a type or a key, as of those of events
 )
 
 // roomsRequest is what a client wants of the rooms that a list or a subscription names.
@@ -50,6 +51,7 @@ type rules struct {
 	lists         []listRule // by key
 	subscriptions map[string]rule
 	configs       map[uint64]*config // all that rooms may have by these rules
+	size          int                // elements of all required_state
 }
 
 type rule struct {
@@ -80,12 +82,14 @@ func newRules(body *slidingBody) (*rules, error) {
 			return nil, err
 		}
 		r.lists = append(r.lists, list)
+		r.size += len(body.Lists[key].RequiredState)
 	}
 	for roomID, request := range body.Subscriptions {
 		var err error
 		if r.subscriptions[roomID], err = request.rule("room_subscriptions." + roomID); err != nil {
 			return nil, err
 		}
+		r.size += len(request.RequiredState)
 	}
 	return r, nil
 }
@@ -119,6 +123,11 @@ func (r *roomsRequest) rule(name string) (rule, error) {
 		return rule{}, matrix.InvalidParam.Withf("%s.timeline_limit must not be negative", name)
 	case len(r.RequiredState) > maxRequired:
 		return rule{}, matrix.InvalidParam.Withf("%s.required_state has more than %d elements", name, maxRequired)
+	}
+	for _, e := range r.RequiredState {
+		if max(len(e[0]), len(e[1])) > maxRequiredName {
+			return rule{}, matrix.InvalidParam.Withf("%s.required_state: a type and a key have at most %d bytes", name, maxRequiredName)
+		}
 	}
 	return rule{newRequired(r.RequiredState), int(min(*r.TimelineLimit, maxTimeline))}, nil
 }

@@ -48,6 +48,13 @@ func TestJSSDK(t *testing.T) {
 	})
 }
 
+// TestJSSDKSliding is the same conversation over sliding sync.
+func TestJSSDKSliding(t *testing.T) {
+	harness.EachOwn(t, asInstalled, func(t *testing.T, srv *harness.Server) {
+		talk(t, "sliding.mjs", srv)
+	})
+}
+
 // TestJSSDKEncrypted is an encrypted conversation of users of matrix-js-sdk at two servers.
 func TestJSSDKEncrypted(t *testing.T) {
 	harness.EachFederation(t, 2, asInstalled, func(t *testing.T, servers []*harness.Server) {

@@ -10,10 +10,14 @@ import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createClient } from "matrix-js-sdk";
+import { SlidingSync } from "matrix-js-sdk/lib/sliding-sync.js";
 
 const patience = 60_000; // ms, for what has to arrive
 export const password = "correct horse battery staple";
-export const state = { troubled: false }; // by what the test does itself: then errors say nothing
+export const state = {
+    troubled: false, // by what the test does itself: then errors say nothing
+    sliding: false, // sync loops are those of sliding sync
+};
 
 const { log: print, error: complain } = console;
 console.log = console.trace = console.debug = console.info = () => {};
@@ -47,9 +51,17 @@ export async function login(baseUrl, name, options) {
 }
 
 export async function start(client, options) {
+    if (state.sliding) options = { ...options, slidingSync: slidingSync(client, options?.initialSyncLimit) };
     await client.startClient({ lazyLoadMembers: true, ...options });
     await until("the first sync", () => client.isInitialSyncComplete());
     return client;
+}
+
+// slidingSync asks for all rooms, and of each for all state but members that are not needed.
+function slidingSync(client, limit) {
+    const wanted = { timeline_limit: limit ?? 50, required_state: [["*", "*"], ["m.room.member", "$ME"], ["m.room.member", "$LAZY"]] };
+    const lists = new Map([["rooms", { ranges: [[0, 99]], ...wanted }]]);
+    return new SlidingSync(client.baseUrl, lists, wanted, client, 20_000);
 }
 
 // restart has the servers restarted. Until it returns, the SDK may complain.

@@ -3,9 +3,11 @@ package clientapi
 import (
 	"context"
 	"encoding/json"
+	"errors"
 
 	"beep/account"
 	"beep/matrix"
+	"beep/push"
 	"beep/web"
 )
 
@@ -29,6 +31,9 @@ func (a *API) accountData(ctx context.Context, who *account.Caller, req *account
 		return nil, err
 	}
 	content, err := a.accounts.AccountData(ctx, who.UserID, req.RoomID, req.Type)
+	if req.RoomID == "" && req.Type == push.RulesType && errors.Is(err, matrix.NotFound) {
+		content, err = push.DefaultContent(who.UserID)
+	}
 	return &rawJSON{content}, err
 }
 

@@ -12,6 +12,7 @@ import (
 	"beep/config"
 	"beep/keys"
 	"beep/matrix"
+	"beep/push"
 	"beep/roomserver"
 	"beep/web"
 )
@@ -24,6 +25,7 @@ type Parts struct {
 	Presence *account.Presence
 	Typing   *roomserver.Typing
 	Keys     *keys.Keys
+	Push     *push.Rules
 	// Remote asks other servers; nil for a server that is alone.
 	Remote Remote
 	// BaseURL is told to clients that log in or look for it, as the address of this
@@ -44,21 +46,23 @@ type Remote interface {
 
 // API has the handlers.
 type API struct {
-	accounts  *account.Accounts
-	rooms     *roomserver.Rooms
-	filters   *account.Filters
-	presence  *account.Presence
-	typing    *roomserver.Typing
-	keys      *keys.Keys
-	remote    Remote
-	baseURL   string
-	wellKnown config.WellKnown
+	accounts *account.Accounts
+	rooms    *roomserver.Rooms
+	filters  *account.Filters
+	presence *account.Presence
+	typing   *roomserver.Typing
+	keys     *keys.Keys
+	// pushRuleSets are the push rules of users.
+	pushRuleSets *push.Rules
+	remote       Remote
+	baseURL      string
+	wellKnown    config.WellKnown
 }
 
 // New is the API over these parts.
 func New(p Parts) *API {
 	return &API{accounts: p.Accounts, rooms: p.Rooms, filters: p.Filters, presence: p.Presence, typing: p.Typing,
-		keys: p.Keys, remote: p.Remote, baseURL: p.BaseURL, wellKnown: p.WellKnown}
+		keys: p.Keys, pushRuleSets: p.Push, remote: p.Remote, baseURL: p.BaseURL, wellKnown: p.WellKnown}
 }
 
 // Routes registers all routes of the API.

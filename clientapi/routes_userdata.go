@@ -46,7 +46,12 @@ func (a *API) userDataRoutes(rt *web.Router) {
 	rules := v3 + "/pushrules/"
 	web.GET(rt, rules+"{$}", a.user, a.pushRules, other)
 	web.GET(rt, rules+"global/{$}", a.user, a.globalPushRules, other)
+	web.GET(rt, rules+"global/{kind}/{$}", a.user, a.pushRulesOfKind, other)
 	web.GET(rt, rules+"global/{kind}/{ruleID}", a.user, a.pushRule, other)
+	web.PUT(rt, rules+"global/{kind}/{ruleID}", a.user, a.putPushRule, other)
+	web.DELETE(rt, rules+"global/{kind}/{ruleID}", a.user, a.deletePushRule, other)
 	web.GET(rt, rules+"global/{kind}/{ruleID}/enabled", a.user, a.pushRuleEnabled, other)
+	web.PUT(rt, rules+"global/{kind}/{ruleID}/enabled", a.user, a.enablePushRule, other)
 	web.GET(rt, rules+"global/{kind}/{ruleID}/actions", a.user, a.pushRuleActions, other)
+	web.PUT(rt, rules+"global/{kind}/{ruleID}/actions", a.user, a.setPushRuleActions, other)
 }

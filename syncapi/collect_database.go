@@ -27,6 +27,9 @@ func (g *gathering) everything(ctx context.Context) error {
 	for _, d := range data {
 		g.addAccountData(d)
 	}
+	if err := g.addDefaultRules(); err != nil {
+		return err
+	}
 	if err := g.addAllEphemeral(ctx, func(*room) bool { return true }); err != nil {
 		return err
 	}

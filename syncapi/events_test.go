@@ -291,7 +291,7 @@ func TestInitialSyncOfAll(t *testing.T) {
 		s.setAccountData(bob, "", "org.example.own", map[string]int{})
 		s.setAccountData(bob, room, "org.example.room", map[string]int{})
 		all := s.initial(bob, "limit", "2", "archived", "true")
-		if len(all.Rooms) != 3 || !cmp.Equal(briefsOf(all.AccountData), []string{"org.example.own"}) {
+		if len(all.Rooms) != 3 || !cmp.Equal(briefsOf(all.AccountData), []string{"org.example.own", "m.push_rules"}) {
 			t.Errorf("%d rooms, account data %v", len(all.Rooms), briefsOf(all.AccountData))
 		}
 		r := all.room(room)

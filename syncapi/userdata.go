@@ -3,6 +3,7 @@ package syncapi
 import (
 	"slices"
 
+	"beep/push"
 	"beep/storage"
 )
 
@@ -56,6 +57,17 @@ func (g *gathering) addAccountData(d storage.AccountData) {
 	if r != nil && g.filter.Room.AccountData.AllowsRoom(r.id) && g.filter.Room.AccountData.AllowsType(d.Type) {
 		r.accountData = latest(r.accountData, d)
 	}
+}
+
+// addDefaultRules tells the push rules of a user who has changed none.
+func (g *gathering) addDefaultRules() error {
+	isRules := func(d storage.AccountData) bool { return d.Type == push.RulesType }
+	if slices.ContainsFunc(g.answer.accountData, isRules) {
+		return nil
+	}
+	content, err := push.DefaultContent(g.userID)
+	g.addAccountData(storage.AccountData{UserID: g.userID, Type: push.RulesType, Content: content})
+	return err
 }
 
 // latest adds account data in place of what it was before.

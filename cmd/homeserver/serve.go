@@ -22,6 +22,7 @@ import (
 	"beep/keys"
 	"beep/matrix"
 	"beep/mediaapi"
+	"beep/push"
 	"beep/roomserver"
 	"beep/storage"
 	"beep/syncapi"
@@ -112,7 +113,7 @@ func build(ctx context.Context, cfg *config.Config, dir *dataDir, log *slog.Logg
 	})
 	parts := clientapi.Parts{
 		Accounts: h.accounts, Rooms: h.rooms, Filters: filters, Presence: h.presence, Typing: h.typing, Keys: h.keys,
-		BaseURL: cfg.BaseURL(), WellKnown: cfg.WellKnown,
+		Push: push.NewRules(h.db), BaseURL: cfg.BaseURL(), WellKnown: cfg.WellKnown,
 	}
 	if h.others != nil {
 		parts.Remote = directories{h.others.client}

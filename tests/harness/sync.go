@@ -18,10 +18,16 @@ const (
 // where it ends. The query are pairs of key and value.
 func (c *Client) Sync(query ...string) *Response {
 	c.t.Helper()
+	c.Settle()
+	return c.sync(query)
+}
+
+// Settle waits until everybody can hear of all that the server has answered so far.
+func (c *Client) Settle() {
+	c.t.Helper()
 	if err := c.Server.settle(c.t.Context()); err != nil {
 		c.t.Fatal(err)
 	}
-	return c.sync(query)
 }
 
 func (c *Client) sync(query []string) *Response {

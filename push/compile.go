@@ -64,7 +64,9 @@ func compileDefaults() *compiled {
 }
 
 func conditionsOf(kind string, r *Rule) (conditions []*cond, ok bool) {
-	exactly := func(path, value string) []*cond { return []*cond{{kind: propertyIs, path: []string{path}, value: value}} }
+	exactly := func(path, value string) []*cond {
+		return []*cond{{kind: propertyIs, path: []string{path}, value: value}}
+	}
 	switch kind {
 	case Content:
 		return []*cond{{kind: eventMatch, key: bodyKey, path: splitPath(bodyKey), pattern: newGlob(r.Pattern)}}, true

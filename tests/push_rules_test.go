@@ -109,7 +109,7 @@ func TestDefaultPushRulesAreInSync(t *testing.T) {
 		if first := c.Sync(); !strings.Contains(string(first.Body), `"type":"m.push_rules"`) {
 			t.Errorf("%s", first.Body)
 		}
-		if n := len(c.Get("/v3/user/" + c.UserID + "/account_data/m.push_rules").OK().At("global", "override").List()); n != 10 {
+		if n := len(c.Get("/v3/user/"+c.UserID+"/account_data/m.push_rules").OK().At("global", "override").List()); n != 10 {
 			t.Errorf("%d override rules", n)
 		}
 	})

@@ -138,7 +138,7 @@ func serverAccount() (*syscall.Credential, error) {
 // where there is room: creating a database means writing some hundred files.
 func clusterDir(account *syscall.Credential, durable bool) (string, error) {
 	parent := "/tmp"
-	if !durable && available("/dev/shm") >= 1<<30 {
+	if !durable && available("/dev/shm") >= 1<<30 && (account == nil || anybodys("/dev/shm")) {
 		parent = "/dev/shm"
 	}
 	dir, err := os.MkdirTemp(parent, "beep-pg-")
@@ -154,6 +154,12 @@ func clusterDir(account *syscall.Credential, durable bool) (string, error) {
 		}
 	}
 	return dir, nil
+}
+
+// anybodys tells whether everybody may make files in a directory, and remove them.
+func anybodys(dir string) bool {
+	info, err := os.Stat(dir)
+	return err == nil && info.Mode().Perm()&0o002 != 0
 }
 
 // available is the number of bytes that may be written below dir; 0 when that

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -87,6 +88,9 @@ func (k *Keys) look(ctx context.Context, after, upTo stream.Pos, save bool) erro
 		if members, err = k.db.MemberChanges(ctx, after, upTo); err != nil {
 			return err
 		}
+		if members, err = k.amongOthers(ctx, members); err != nil {
+			return err
+		}
 	}
 	if len(members) == 0 && !save {
 		return nil
@@ -97,6 +101,22 @@ func (k *Keys) look(ctx context.Context, after, upTo stream.Pos, save bool) erro
 		}
 		return tx.SetSetting(ctx, watchedSetting, strconv.FormatInt(int64(upTo), 10))
 	})
+}
+
+// amongOthers leaves out the users of this server who came into rooms in which no other
+// server is: most rooms are such, and nobody has to be told.
+func (k *Keys) amongOthers(ctx context.Context, members []storage.MemberChange) ([]storage.MemberChange, error) {
+	came := func(m storage.MemberChange) bool { return m.Joined && k.ours(m.UserID) }
+	var rooms []int64
+	for _, m := range members {
+		if came(m) {
+			rooms = append(rooms, m.Room)
+		}
+	}
+	shared, err := k.db.SharedRooms(ctx, k.own, rooms)
+	return slices.DeleteFunc(members, func(m storage.MemberChange) bool {
+		return m.Joined && !k.ours(m.UserID) || came(m) && !slices.Contains(shared, m.Room)
+	}), err
 }
 
 // isMember tells whether what the log has is a member event.

@@ -171,6 +171,15 @@ type MemberChange struct {
 	Joined bool // the user is joined now
 }
 
+// SharedRooms are those of the rooms in which servers other than own are.
+func (q *Reader) SharedRooms(ctx context.Context, own string, rooms []int64) ([]int64, error) {
+	if len(rooms) == 0 {
+		return nil, nil
+	}
+	return selectAll(ctx, q, `SELECT DISTINCT room FROM room_servers WHERE room = ANY($1) AND until = 0 AND server <> $2`,
+		scanValue[int64], Ints(rooms), own)
+}
+
 // MemberChanges are the users about whom member events came with after < pos <= upTo.
 func (q *Reader) MemberChanges(ctx context.Context, after, upTo stream.Pos) ([]MemberChange, error) {
 	return selectAll(ctx, q, `SELECT DISTINCT c.room, c.state_key, COALESCE(c.membership = 'join', FALSE) FROM events e

@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -20,18 +18,10 @@ const (
 	keyAlgorithm         = "signed_curve25519"
 )
 
-// claims is how many keys are claimed: CRASH_CLAIMS, or a thousand.
+// claims is how many keys are claimed.
 func claims(t *testing.T) int {
 	t.Helper()
-	text := os.Getenv("CRASH_CLAIMS")
-	if text == "" {
-		return 1000
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 {
-		t.Fatalf("CRASH_CLAIMS=%s is no number of claims", text)
-	}
-	return n
+	return number(t, "CRASH_CLAIMS", 1000)
 }
 
 // One-time keys are claimed by many at the same time, and the server is killed at random

@@ -19,18 +19,24 @@ import (
 	"beep/tests/harness"
 )
 
-// cycles is how often a server is killed: CRASH_CYCLES times, or five.
-func cycles(t *testing.T) int {
+// number is a number in the environment, which is at least 1.
+func number(t *testing.T, name string, otherwise int) int {
 	t.Helper()
-	text := os.Getenv("CRASH_CYCLES")
+	text := os.Getenv(name)
 	if text == "" {
-		return 5
+		return otherwise
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {
-		t.Fatalf("CRASH_CYCLES=%s is no number of cycles", text)
+		t.Fatalf("%s=%s is no number from 1 on", name, text)
 	}
 	return n
+}
+
+// cycles is how often a server is killed.
+func cycles(t *testing.T) int {
+	t.Helper()
+	return number(t, "CRASH_CYCLES", 5)
 }
 
 // The server is killed at random moments of the work and started again.
